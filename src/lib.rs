@@ -1,0 +1,3 @@
+//! hairspring: a precision instrument for HTTP latency.
+#![deny(unsafe_code)]
+
