@@ -1,3 +1,4 @@
 //! hairspring: a precision instrument for HTTP latency.
 #![deny(unsafe_code)]
 
+pub mod load;

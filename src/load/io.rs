@@ -1,0 +1,87 @@
+//! The vocabulary between the driver and an engine: connections, operations, events, stamps.
+//!
+//! The shape is completion-like: the driver submits operations, the engine reports what happened.
+//! Receiving is not an operation; a connected socket always reads. `Send` without a request and the
+//! tags exist so that TLS and HTTP/2 can sit between driver and engine later.
+
+use super::time::Nanos;
+
+/// One connection slot and which life of it: each `Connect` on a slot is a new generation, so that a
+/// late event of a closed socket can never be taken for one of its successor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ConnId {
+    /// The slot, `0..connections` of this thread.
+    pub index: u32,
+    /// Counts the connects of the slot, from 1.
+    pub generation: u32,
+}
+
+/// Which of the targets given to the engine at start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TargetId(pub u32);
+
+/// Which of the bodies registered with the engine at start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BodyId(pub u32);
+
+/// The driver's own name for a send; comes back in `Sent` and `SentAll`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tag(pub u64);
+
+/// What the driver asks of an engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Op<'a> {
+    /// Open the connection. Ends in `Connected` or `Closed`.
+    Connect(TargetId),
+    /// Write `head`, then the registered `body`. `head` is copied before submit returns if it has to be kept.
+    Send {
+        /// Comes back in `Sent` and `SentAll`.
+        tag: Tag,
+        /// The request line and header section.
+        head: &'a [u8],
+        /// The registered body that follows the head, if any.
+        body: Option<BodyId>,
+    },
+    /// Close at once. Exactly one `Closed(Requested)` follows, and nothing else of this generation.
+    Close,
+}
+
+/// What an engine reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// The connection is open.
+    Connected,
+    /// Stamped immediately before the first byte of the send was handed to the kernel. Precedes any
+    /// `Received` that the send can cause.
+    Sent(Tag),
+    /// The kernel has taken the last byte of the send.
+    SentAll(Tag),
+    /// Bytes arrived; stamped at the return of the read that brought them.
+    Received(&'a [u8]),
+    /// The connection is gone; nothing of this generation follows.
+    Closed(CloseReason),
+}
+
+/// Why a connection ended. Errno values are kept for the report's texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The driver asked for it.
+    Requested,
+    /// The peer sent FIN.
+    Eof,
+    /// The peer sent RST, or a write met a closed connection (ECONNRESET, EPIPE).
+    Reset,
+    /// Nobody listens, or no route leads there (ECONNREFUSED, EHOSTUNREACH, ENETUNREACH …).
+    Refused(i32),
+    /// The kernel gave up on the handshake or on retransmissions (ETIMEDOUT).
+    TimedOut,
+    /// A resource of this machine ran out: descriptors, ports, memory (EMFILE, EADDRNOTAVAIL, ENOBUFS …).
+    Local(i32),
+}
+
+/// When an event happened, on the clock of the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// CLOCK_MONOTONIC, user space.
+    pub at: Nanos,
+}
