@@ -1,4 +1,5 @@
 //! hairspring: a precision instrument for HTTP latency.
 #![deny(unsafe_code)]
 
+pub mod analyze;
 pub mod load;

@@ -1,0 +1,279 @@
+//! The gate: the verdict of SLA rules on what was measured.
+//!
+//! A rule is `metric op limit`: `p95<=800ms`, `errors < 1%`, `timeouts<=0`, `throughput>=500/s`. Limits and
+//! measured figures are integers and compared exactly, so a figure at the limit is decided by the
+//! operator and never by rounding. A request that was not successful has no response time that an upper
+//! limit could accept: it ranks last, whatever came back and however fast. What this file does not do:
+//! measure, choose exit codes, or find out whether a run may be judged. Percentiles are judged by their
+//! point estimate and a least sample size; `Reading` is where an interval takes that place.
+
+use std::cmp::Ordering;
+
+use serde::{Deserialize, Serialize};
+
+use super::stats::{Quantile, ResponseTimes, requests_for_upper_bound};
+use crate::load::time::Nanos;
+
+mod rule;
+
+pub use rule::{BadRule, Fault, Limit, Metric, Op, Rule};
+
+/// Requests and the time they took together; a rate without rounding, and rates of rounds add up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Throughput {
+    /// Requests counted.
+    pub requests: u64,
+    /// The time in which they were counted.
+    pub window: Nanos,
+}
+
+impl Throughput {
+    /// Requests per second; `None` for an empty window.
+    pub fn per_s(self) -> Option<f64> {
+        (self.window > Nanos::ZERO).then(|| self.requests as f64 / self.window.as_secs())
+    }
+}
+
+/// What a run measured, as far as rules can ask. It holds scheduled >= successful + timeouts.
+#[derive(Clone, Copy)]
+pub struct Measured<'a> {
+    /// Requests that were scheduled, whatever became of them.
+    pub scheduled: u64,
+    /// Those with a complete response and an accepted status.
+    pub successful: u64,
+    /// Those that ended as `timeout`.
+    pub timeouts: u64,
+    /// The figure that the report calls throughput.
+    pub throughput: Throughput,
+    /// The mean response time of the successful, to the nanosecond.
+    pub mean: Option<Nanos>,
+    /// The longest response time of the successful.
+    pub max: Option<Nanos>,
+    /// The percentiles over all scheduled.
+    pub responses: &'a dyn ResponseTimes,
+}
+
+/// The verdict on one rule and on all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SlaVerdict {
+    /// Every rule holds.
+    Met,
+    /// At least one rule does not hold.
+    NotMet,
+    /// None is known to fail, but the run cannot support at least one.
+    Inconclusive,
+    /// Nothing was judged.
+    NotEvaluated,
+}
+
+/// What became of one rule, as reports hold it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RuleReport {
+    /// The rule in canonical text.
+    pub rule: String,
+    /// Its metric.
+    pub metric: String,
+    /// The measured figure in `unit`; none where there is no such figure (a percentile that falls among
+    /// the requests that were not successful).
+    pub measured: Option<f64>,
+    /// The limit in `unit`.
+    pub limit: f64,
+    /// `ms`, `%`, `requests` or `/s`.
+    pub unit: String,
+    /// The verdict on this rule.
+    pub verdict: SlaVerdict,
+    /// Why, in a few words.
+    pub reason: String,
+}
+
+/// What the gate found, as reports hold it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SlaReport {
+    /// The verdict on all rules together.
+    pub verdict: SlaVerdict,
+    /// One entry a rule, in the order given.
+    pub rules: Vec<RuleReport>,
+    /// Why nothing was judged.
+    pub reason: Option<String>,
+}
+
+/// The one-sided confidence with which a percentile must be able to meet its limit (science.md 1.13).
+const CONFIDENCE_ONE_SIDED: f64 = 0.95;
+
+/// Judges what was measured by the rules. Nothing is judged if the run is not `evaluable` (INVALID or
+/// partial; the error says why) or if there is no rule; then every rule says `not_evaluated`.
+pub fn evaluate(rules: &[Rule], measured: &Measured<'_>, evaluable: Result<(), String>) -> SlaReport {
+    let refusal = match evaluable {
+        Err(why) => Some(why),
+        Ok(()) if rules.is_empty() => Some("no SLA rule was given".to_owned()),
+        Ok(()) => None,
+    };
+    let judged = |rule: &Rule| match &refusal {
+        Some(why) => report(rule, None, SlaVerdict::NotEvaluated, why.clone()),
+        None => judge(rule, measured),
+    };
+    let rules: Vec<RuleReport> = rules.iter().map(judged).collect();
+    let any = |verdict| rules.iter().any(|rule| rule.verdict == verdict);
+    let verdict = if refusal.is_some() {
+        SlaVerdict::NotEvaluated
+    } else if any(SlaVerdict::NotMet) {
+        SlaVerdict::NotMet
+    } else if any(SlaVerdict::Inconclusive) {
+        SlaVerdict::Inconclusive
+    } else {
+        SlaVerdict::Met
+    };
+    SlaReport { verdict, rules, reason: refusal }
+}
+
+/// What is known of a rule's figure. A point estimate compares to the limit in one way; an interval will
+/// in two, for its lower and its upper bound, and the first case of [`judge`] will ask both.
+enum Reading {
+    /// A figure in the unit of the report, how it compares to the limit, and both in words.
+    Figure { value: f64, to_limit: Ordering, text: String },
+    /// Beyond every upper limit. Against a lower limit only the bound counts, if there is one.
+    Censored { bound_to_limit: Option<Ordering>, text: String },
+    /// No figure at all.
+    Unknown(&'static str),
+}
+
+fn judge(rule: &Rule, measured: &Measured<'_>) -> RuleReport {
+    use SlaVerdict::{Inconclusive, NotMet};
+    let op = rule.op();
+    match read(rule, measured) {
+        Reading::Unknown(why) => report(rule, None, Inconclusive, why.to_owned()),
+        Reading::Figure { value, to_limit, text } if !op.holds(to_limit) => {
+            let reason = format!("{text}, not {op}{}", rule.limit());
+            report(rule, Some(value), NotMet, reason)
+        }
+        Reading::Figure { value, text, .. } => met(rule, Some(value), measured.scheduled, text),
+        Reading::Censored { text, .. } if op.is_upper_limit() => report(rule, None, NotMet, text),
+        Reading::Censored { bound_to_limit, text } => match bound_to_limit {
+            Some(bound) if op.holds(bound) => met(rule, None, measured.scheduled, text),
+            _ => report(rule, None, Inconclusive, text),
+        },
+    }
+}
+
+/// The rule holds for the requests of this run; whether these are enough to say so is decided here.
+fn met(rule: &Rule, value: Option<f64>, scheduled: u64, text: String) -> RuleReport {
+    match requests_needed(rule) {
+        Some(needed) if scheduled < needed => {
+            let reason =
+                format!("{text}, but {scheduled} requests are too few: needs at least {needed} requests");
+            report(rule, value, SlaVerdict::Inconclusive, reason)
+        }
+        _ => report(rule, value, SlaVerdict::Met, text),
+    }
+}
+
+/// The fewest requests with which a percentile can be shown to meet its limit: with fewer, it is not
+/// shown even if every single one does. For a lower limit the same holds from the fast end. The other
+/// metrics, and p0 at least something, speak of this run's requests alone.
+fn requests_needed(rule: &Rule) -> Option<u64> {
+    let Metric::Percentile(p) = rule.metric() else {
+        return None;
+    };
+    let p = if rule.op().is_upper_limit() { p } else { p.mirrored()? };
+    Some(requests_for_upper_bound(p, CONFIDENCE_ONE_SIDED))
+}
+
+fn read(rule: &Rule, measured: &Measured<'_>) -> Reading {
+    if measured.scheduled == 0 {
+        return Reading::Unknown("nothing was scheduled");
+    }
+    match rule.limit() {
+        Limit::Time(limit) => read_time(rule.metric(), limit, measured),
+        Limit::Share(billionths) => {
+            let (count, text) = read_count(rule.metric(), measured);
+            let scheduled = u128::from(measured.scheduled);
+            let to_limit = (u128::from(count) * 1_000_000_000).cmp(&(u128::from(billionths) * scheduled));
+            Reading::Figure { value: count as f64 * 100.0 / measured.scheduled as f64, to_limit, text }
+        }
+        Limit::Count(limit) => {
+            let (count, text) = read_count(rule.metric(), measured);
+            Reading::Figure { value: count as f64, to_limit: count.cmp(&limit), text }
+        }
+        Limit::Rate(thousandths) => read_rate(thousandths, measured.throughput),
+    }
+}
+
+const NO_TIMES: &str = "no response time was recorded";
+
+fn read_time(metric: Metric, limit: Nanos, measured: &Measured<'_>) -> Reading {
+    let unsuccessful = measured.scheduled.saturating_sub(measured.successful);
+    let of_all = format!("{unsuccessful} of {}", measured.scheduled);
+    let figure = |time: Nanos| Reading::Figure {
+        value: time.as_ms(),
+        to_limit: time.cmp(&limit),
+        text: format!("{metric} is {}", beside(time, limit)),
+    };
+    let censored = |at: Option<Nanos>, what: String| {
+        let at = at.filter(|at| *at > Nanos::ZERO);
+        let bound = at.map(|at| format!("; it is at least {}", beside(at, limit)));
+        Reading::Censored {
+            bound_to_limit: at.map(|at| at.cmp(&limit)),
+            text: what + &bound.unwrap_or_default(),
+        }
+    };
+    let known = |time: Option<Nanos>| time.map_or(Reading::Unknown(NO_TIMES), figure);
+    let among = format!("falls among the requests that were not successful ({of_all})");
+    match metric {
+        Metric::Percentile(p) => match measured.responses.quantile(p) {
+            Quantile::Value(time) => figure(time),
+            Quantile::Censored { at } => censored(Some(at), format!("{p} {among}")),
+            Quantile::Empty => Reading::Unknown(NO_TIMES),
+        },
+        Metric::Mean if measured.successful == 0 => censored(None, "no request was successful".to_owned()),
+        Metric::Mean => known(measured.mean),
+        _ if unsuccessful > 0 => censored(measured.max, format!("max {among}")),
+        _ => known(measured.max),
+    }
+}
+
+/// A time in as many digits as tell it from the limit.
+fn beside(time: Nanos, limit: Nanos) -> String {
+    let short = time.to_string();
+    if time.0.abs_diff(limit.0) > limit.0 / 100 { short } else { time.exact() }
+}
+
+fn read_count(metric: Metric, measured: &Measured<'_>) -> (u64, String) {
+    let count = match metric {
+        Metric::Timeouts => measured.timeouts,
+        _ => measured.scheduled.saturating_sub(measured.successful),
+    };
+    let text = format!("{metric} are {count} of {} requests", measured.scheduled);
+    (count, text)
+}
+
+fn read_rate(limit_thousandths: u64, throughput: Throughput) -> Reading {
+    let Some(value) = throughput.per_s() else {
+        return Reading::Unknown("the time in which requests were counted is empty");
+    };
+    let Throughput { requests, window } = throughput;
+    // requests / window against limit / 1000 s, with both divisors brought to the other side.
+    let measured = u128::from(requests) * 1_000 * 1_000_000_000;
+    let limit = u128::from(limit_thousandths) * u128::from(window.0);
+    Reading::Figure {
+        value,
+        to_limit: measured.cmp(&limit),
+        text: format!("throughput is {requests} requests in {}", window.exact()),
+    }
+}
+
+fn report(rule: &Rule, measured: Option<f64>, verdict: SlaVerdict, reason: String) -> RuleReport {
+    let (limit, unit) = rule.limit().figure();
+    RuleReport {
+        rule: rule.to_string(),
+        metric: rule.metric().to_string(),
+        measured,
+        limit,
+        unit: unit.to_owned(),
+        verdict,
+        reason,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,5 @@
+//! PURE: what the recorded figures mean. No sockets, files, threads or clocks; numbers in, findings out.
+
+pub mod gate;
+pub mod queueing;
+pub mod stats;
