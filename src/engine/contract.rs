@@ -1,0 +1,124 @@
+//! The contract between driver and engine, checked: a wrapper around any engine that panics when either side breaks it.
+//!
+//! Used by the simulator and by tests of the real engines; never by a measurement.
+
+use std::io;
+
+use super::Engine;
+use crate::load::io::{CloseReason, ConnId, Event, Op, Stamp, Tag};
+use crate::load::time::Nanos;
+
+/// An engine under supervision.
+#[derive(Debug)]
+pub struct Checked<E> {
+    engine: E,
+    slots: Vec<Slot>,
+}
+
+/// What has been asked and told of the latest generation of a slot.
+#[derive(Debug, Clone, Default)]
+struct Slot {
+    generation: u32,
+    state: State,
+    /// Submitted, not yet `Sent`.
+    unsent: Vec<Tag>,
+    /// `Sent`, not yet `SentAll`.
+    sending: Vec<Tag>,
+    last_stamp: Nanos,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Closed,
+    Connecting,
+    Open,
+    /// `Close` was submitted.
+    Closing,
+}
+
+impl<E> Checked<E> {
+    /// Supervises `engine`, which has the slots `0..connections`.
+    pub fn new(engine: E, connections: u32) -> Self {
+        Self { engine, slots: vec![Slot::default(); connections as usize] }
+    }
+
+    /// The engine itself.
+    pub fn inner(&self) -> &E {
+        &self.engine
+    }
+}
+
+impl<E: Engine> Engine for Checked<E> {
+    fn submit(&mut self, conn: ConnId, op: Op<'_>) {
+        self.slots[conn.index as usize].check_op(conn, &op);
+        self.engine.submit(conn, op);
+    }
+
+    fn poll(&mut self, deadline: Nanos, sink: &mut impl FnMut(ConnId, Event<'_>, Stamp)) -> io::Result<()> {
+        let Self { engine, slots } = self;
+        engine.poll(deadline, &mut |conn, event, stamp| {
+            slots[conn.index as usize].check_event(conn, &event, stamp.at);
+            sink(conn, event, stamp);
+        })
+    }
+}
+
+impl Slot {
+    fn check_op(&mut self, conn: ConnId, op: &Op<'_>) {
+        let live = self.generation == conn.generation && self.state != State::Closed;
+        match op {
+            Op::Connect(_) => {
+                assert_eq!(self.state, State::Closed, "{conn:?}: Connect before Closed");
+                assert_eq!(
+                    conn.generation,
+                    self.generation + 1,
+                    "{conn:?}: each Connect is a new generation"
+                );
+                *self = Self { generation: conn.generation, state: State::Connecting, ..Self::default() };
+            }
+            Op::Send { tag, .. } => {
+                assert!(live && self.state == State::Open, "{conn:?}: Send while {self:?}");
+                self.unsent.push(*tag);
+            }
+            Op::Close => {
+                assert!(live && self.state != State::Closing, "{conn:?}: Close while {self:?}");
+                self.state = State::Closing;
+            }
+        }
+    }
+
+    fn check_event(&mut self, conn: ConnId, event: &Event<'_>, at: Nanos) {
+        assert!(
+            self.generation == conn.generation && self.state != State::Closed,
+            "{conn:?}: {event:?} after Closed"
+        );
+        assert!(at >= self.last_stamp, "{conn:?}: {event:?}: the stamp goes back to {at:?}");
+        self.last_stamp = at;
+        match event {
+            Event::Closed(reason) => {
+                let requested = *reason == CloseReason::Requested;
+                assert_eq!(requested, self.state == State::Closing, "{conn:?}: {event:?}");
+                self.state = State::Closed;
+            }
+            _ if self.state == State::Closing => panic!("{conn:?}: {event:?} after Close"),
+            Event::Connected => {
+                assert_eq!(self.state, State::Connecting, "{conn:?}: connected twice");
+                self.state = State::Open;
+            }
+            Event::Sent(tag) => {
+                assert_eq!(self.unsent.first(), Some(tag), "{conn:?}: Sent out of order");
+                self.sending.push(self.unsent.remove(0));
+            }
+            Event::SentAll(tag) => {
+                assert_eq!(self.sending.first(), Some(tag), "{conn:?}: SentAll out of order");
+                self.sending.remove(0);
+            }
+            Event::Received(bytes) => {
+                assert_eq!(self.state, State::Open, "{conn:?}: bytes before Connected");
+                assert!(self.unsent.is_empty(), "{conn:?}: Received before Sent");
+                assert!(!bytes.is_empty(), "{conn:?}: no bytes received is no event");
+            }
+        }
+    }
+}

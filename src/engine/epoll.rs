@@ -1,0 +1,323 @@
+//! The epoll engine: readiness turned into completions, edge-triggered, one thread.
+//!
+//! Sockets are registered through mio; waiting goes past it, through epoll_pwait2 on the same
+//! descriptor, because mio (like epoll_wait) rounds its timeout up to whole milliseconds and would wake
+//! a schedule up to 1 ms late. Sends are written at once, in `submit`: readiness is not awaited first.
+//!
+//! Not here: retries, timeouts, HTTP.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use mio::unix::SourceFd;
+use mio::{Interest, Poll, Token};
+use rustix::buffer::spare_capacity;
+use rustix::event::{Timespec, epoll};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
+
+use super::{Clock, Engine, close_reason};
+use crate::load::io::{BodyId, CloseReason, ConnId, Event, Op, Stamp, Tag, TargetId};
+use crate::load::time::Nanos;
+use crate::sys::socket;
+
+/// One read; a whole response of ordinary size.
+const READ_BYTES: usize = 64 * 1024;
+/// After so many full reads another connection gets its turn.
+const READS_PER_TURN: u32 = 16;
+const EVENTS_PER_TURN: usize = 256;
+
+/// Drives the sockets of one thread.
+pub struct EpollEngine<C> {
+    clock: C,
+    poll: Poll,
+    targets: Vec<Target>,
+    bodies: Vec<Vec<u8>>,
+    slots: Vec<Slot>,
+    /// What `submit` found out and `poll` has to tell.
+    pending: Vec<(ConnId, Event<'static>, Nanos)>,
+    /// Connections to read from without a new edge: unfinished reads, failed writes.
+    again: Vec<ConnId>,
+    ready: Vec<epoll::Event>,
+    buffer: Box<[u8]>,
+}
+
+#[derive(Debug)]
+struct Target {
+    addresses: Vec<SocketAddr>,
+    /// The address that last worked: the first of a new connect.
+    first: usize,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    socket: Option<OwnedFd>,
+    generation: u32,
+    /// While connecting: the target, the address under way, and how many have failed.
+    connecting: Option<(TargetId, usize, usize)>,
+    out: VecDeque<Outgoing>,
+    /// The peer or the kernel ended it; what was received before is still delivered.
+    ending: bool,
+    /// A write failed like this.
+    broken: Option<CloseReason>,
+}
+
+/// A send that the socket did not take at once.
+#[derive(Debug)]
+struct Outgoing {
+    tag: Tag,
+    head: Vec<u8>,
+    body: Option<BodyId>,
+    written: usize,
+    /// `Sent` has been reported.
+    announced: bool,
+}
+
+impl<C: Clock> EpollEngine<C> {
+    /// An engine for connection slots `0..connections`. `targets` are lists of addresses that are tried in turn;
+    /// `bodies` are what `BodyId`s stand for.
+    pub fn new(
+        clock: C,
+        connections: u32,
+        targets: Vec<Vec<SocketAddr>>,
+        bodies: Vec<Vec<u8>>,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            clock,
+            poll: Poll::new()?,
+            targets: targets.into_iter().map(|addresses| Target { addresses, first: 0 }).collect(),
+            bodies,
+            slots: (0..connections).map(|_| Slot::default()).collect(),
+            pending: Vec::with_capacity(2 * connections as usize),
+            again: Vec::with_capacity(connections as usize),
+            ready: Vec::with_capacity(EVENTS_PER_TURN),
+            buffer: vec![0; READ_BYTES].into_boxed_slice(),
+        })
+    }
+
+    fn connect(&mut self, conn: ConnId, target: TargetId, failed: usize) {
+        let Target { addresses, first } = &self.targets[target.0 as usize];
+        let at = (first + failed) % addresses.len();
+        let slot = &mut self.slots[conn.index as usize];
+        *slot = Slot { generation: conn.generation, ..Slot::default() };
+        let opened = socket::start_connect(addresses[at]).and_then(|socket| {
+            let token = Token((conn.index as usize) | ((conn.generation as usize) << 32));
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            self.poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), token, interest)?;
+            Ok(socket)
+        });
+        match opened {
+            Ok(socket) => {
+                slot.socket = Some(socket);
+                slot.connecting = Some((target, at, failed));
+            }
+            Err(error) => {
+                let reason = close_reason(Errno::from_io_error(&error).unwrap_or(Errno::INVAL));
+                self.connect_failed(conn, target, failed, reason);
+            }
+        }
+    }
+
+    /// The next address, or the end.
+    fn connect_failed(&mut self, conn: ConnId, target: TargetId, failed: usize, reason: CloseReason) {
+        let more = failed + 1 < self.targets[target.0 as usize].addresses.len();
+        if more && !matches!(reason, CloseReason::Local(_)) {
+            self.connect(conn, target, failed + 1);
+        } else {
+            self.slots[conn.index as usize].socket = None;
+            self.pending.push((conn, Event::Closed(reason), self.clock.now()));
+        }
+    }
+
+    fn send(&mut self, conn: ConnId, tag: Tag, head: &[u8], body: Option<BodyId>) {
+        let slot = &mut self.slots[conn.index as usize];
+        let Some(socket) = &slot.socket else { return };
+        if !slot.out.is_empty() {
+            slot.out.push_back(Outgoing { tag, head: head.to_vec(), body, written: 0, announced: false });
+            return;
+        }
+        let issued = self.clock.now();
+        self.pending.push((conn, Event::Sent(tag), issued));
+        let bytes = body.map_or(&[][..], |id| &self.bodies[id.0 as usize]);
+        match write(socket, head, bytes, 0) {
+            Ok(written) if written == head.len() + bytes.len() => {
+                self.pending.push((conn, Event::SentAll(tag), issued));
+            }
+            Ok(written) => {
+                slot.out.push_back(Outgoing { tag, head: head.to_vec(), body, written, announced: true });
+            }
+            Err(errno) => {
+                slot.broken = Some(close_reason(errno));
+                self.again.push(conn);
+            }
+        }
+    }
+
+    /// The socket takes bytes again.
+    fn flush(&mut self, conn: ConnId, sink: &mut impl FnMut(ConnId, Event<'_>, Stamp)) {
+        let slot = &mut self.slots[conn.index as usize];
+        while let (Some(socket), Some(out)) = (&slot.socket, slot.out.front_mut()) {
+            let body = out.body.map_or(&[][..], |id| &self.bodies[id.0 as usize]);
+            let total = out.head.len() + body.len();
+            if !std::mem::replace(&mut out.announced, true) {
+                sink(conn, Event::Sent(out.tag), Stamp { at: self.clock.now() });
+            }
+            match write(socket, &out.head, body, out.written) {
+                Ok(0) => return,
+                Ok(written) => out.written += written,
+                Err(errno) => {
+                    slot.broken = Some(close_reason(errno));
+                    slot.out.clear();
+                    self.again.push(conn);
+                    return;
+                }
+            }
+            if out.written == total {
+                sink(conn, Event::SentAll(out.tag), Stamp { at: self.clock.now() });
+                slot.out.pop_front();
+            }
+        }
+    }
+
+    fn on_ready(
+        &mut self,
+        conn: ConnId,
+        flags: epoll::EventFlags,
+        sink: &mut impl FnMut(ConnId, Event<'_>, Stamp),
+    ) {
+        use epoll::EventFlags as Flags;
+        let slot = &mut self.slots[conn.index as usize];
+        let Some(socket) = slot.socket.as_ref().filter(|_| slot.generation == conn.generation) else {
+            return;
+        };
+        if let Some((target, at, failed)) = slot.connecting {
+            match socket::connect_result(socket) {
+                Ok(()) if flags.contains(Flags::OUT) => {
+                    slot.connecting = None;
+                    self.targets[target.0 as usize].first = at;
+                    sink(conn, Event::Connected, Stamp { at: self.clock.now() });
+                }
+                Ok(()) => return,
+                Err(errno) => return self.connect_failed(conn, target, failed, close_reason(errno)),
+            }
+        }
+        slot.ending |= flags.intersects(Flags::RDHUP | Flags::HUP | Flags::ERR);
+        if flags.contains(Flags::OUT) && !slot.out.is_empty() {
+            self.flush(conn, sink);
+        }
+        let slot = &self.slots[conn.index as usize];
+        if slot.ending || flags.contains(Flags::IN) {
+            self.read(conn, sink);
+        }
+    }
+
+    /// Reads until the socket is drained. A short read counts as drained unless the end of the stream is known to be
+    /// near: the extra read that would only return EAGAIN costs a third of a request.
+    fn read(&mut self, conn: ConnId, sink: &mut impl FnMut(ConnId, Event<'_>, Stamp)) {
+        let slot = &mut self.slots[conn.index as usize];
+        let Some(socket) = slot.socket.as_ref().filter(|_| slot.generation == conn.generation) else {
+            return;
+        };
+        let mut reads = 0;
+        let reason = loop {
+            if reads == READS_PER_TURN {
+                self.again.push(conn);
+                return;
+            }
+            reads += 1;
+            match rustix::net::recv(socket, &mut self.buffer[..], RecvFlags::empty()) {
+                Ok((0, _)) => break slot.broken.unwrap_or(CloseReason::Eof),
+                Ok((n, _)) => {
+                    sink(conn, Event::Received(&self.buffer[..n]), Stamp { at: self.clock.now() });
+                    if n < self.buffer.len() && !slot.ending && slot.broken.is_none() {
+                        return;
+                    }
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => match slot.broken {
+                    Some(reason) => break reason,
+                    None => return,
+                },
+                Err(errno) => break slot.broken.unwrap_or(close_reason(errno)),
+            }
+        };
+        slot.socket = None;
+        sink(conn, Event::Closed(reason), Stamp { at: self.clock.now() });
+    }
+
+    fn wait(&mut self, deadline: Nanos) -> io::Result<()> {
+        let idle = self.pending.is_empty() && self.again.is_empty();
+        let timeout = match deadline {
+            _ if !idle => Nanos::ZERO,
+            Nanos::ZERO => Nanos::ZERO,
+            deadline => deadline.saturating_sub(self.clock.now()),
+        };
+        let timeout = Timespec {
+            tv_sec: (timeout.0 / 1_000_000_000) as i64,
+            tv_nsec: (timeout.0 % 1_000_000_000) as i64,
+        };
+        self.ready.clear();
+        match epoll::wait(self.poll.registry().as_fd(), spare_capacity(&mut self.ready), Some(&timeout)) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+impl<C: Clock> Engine for EpollEngine<C> {
+    fn submit(&mut self, conn: ConnId, op: Op<'_>) {
+        match op {
+            Op::Connect(target) => self.connect(conn, target, 0),
+            Op::Send { tag, head, body } => self.send(conn, tag, head, body),
+            Op::Close => {
+                if self.slots[conn.index as usize].socket.take().is_some() {
+                    self.pending.push((conn, Event::Closed(CloseReason::Requested), self.clock.now()));
+                }
+            }
+        }
+    }
+
+    fn poll(&mut self, deadline: Nanos, sink: &mut impl FnMut(ConnId, Event<'_>, Stamp)) -> io::Result<()> {
+        self.wait(deadline)?;
+        // What submit did comes first: `Sent` precedes the answer.
+        for (conn, event, at) in self.pending.drain(..) {
+            sink(conn, event, Stamp { at });
+        }
+        let before = self.again.len();
+        for at in 0..before {
+            self.read(self.again[at], sink);
+        }
+        self.again.drain(..before);
+        for at in 0..self.ready.len() {
+            let epoll::Event { flags, data } = self.ready[at];
+            let data = data.u64();
+            let conn = ConnId { index: data as u32, generation: (data >> 32) as u32 };
+            self.on_ready(conn, flags, sink);
+        }
+        Ok(())
+    }
+}
+
+/// Writes what is left behind the first `written` bytes of head and body. 0 means: not now.
+fn write(socket: &OwnedFd, head: &[u8], body: &[u8], written: usize) -> Result<usize, Errno> {
+    let from_head = written.min(head.len());
+    let (head, body) = (&head[from_head..], &body[written - from_head..]);
+    loop {
+        let result = if body.is_empty() {
+            rustix::net::send(socket, head, SendFlags::NOSIGNAL)
+        } else {
+            let parts = [IoSlice::new(head), IoSlice::new(body)];
+            rustix::net::sendmsg(socket, &parts, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)
+        };
+        match result {
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => return Ok(0),
+            result => return result,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

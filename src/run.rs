@@ -1,0 +1,367 @@
+//! I/O: one round against one target. Starts the server if it is ours to start, pins one thread to each
+//! processor of the plan, lets them begin together, and gathers what they recorded.
+//!
+//! Not here: several rounds, comparing, judging, printing, files of results.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::engine::Clock;
+use crate::engine::epoll::EpollEngine;
+use crate::facts::{Round, ThreadReport};
+use crate::load::driver::{Driver, Keepalive, Settings};
+use crate::load::io::BodyId;
+use crate::load::request::Template;
+use crate::load::response;
+use crate::load::rng::mix;
+use crate::load::schedule::{Schedule, Shard};
+use crate::load::time::Nanos;
+use crate::plan::{Plan, Server, Stub, Target, Url, WaitPlan};
+use crate::record::{LogPort, Recorded, Recorder};
+use crate::sys::affinity;
+use crate::sys::clock::Monotonic;
+use crate::sys::host;
+use crate::sys::server::{self, ServerError, ServerProcess};
+use crate::sys::signal::StopFlag;
+use crate::worker::{self, Wait};
+
+/// From the moment all threads are ready to t0.
+const START_LEAD: Nanos = Nanos::from_millis(2);
+const PROBE_PATIENCE: Duration = Duration::from_secs(1);
+/// Where the stub answers.
+const STUB_PATH: &str = "/v1/infer";
+
+/// Why a round could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The server under test.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// The name in the URL.
+    #[error("cannot resolve `{host}`: {source}")]
+    Resolve {
+        /// The name.
+        host: String,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// Something answers at the URL before the command was started.
+    #[error(
+        "something answers at {0} already, before `--{1}-cmd` was started: stop it, or leave the command out"
+    )]
+    Occupied(String, String),
+    /// Our own threads.
+    #[error("{what}: {source}")]
+    Instrument {
+        /// What failed.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Makes round `index` of `plan`. `body` is the request's body; `logs` has one port for each thread, or is empty;
+/// `server_output` is the file for what a started server prints.
+pub fn round(
+    plan: &Plan,
+    index: u32,
+    addresses: &[SocketAddr],
+    body: &[u8],
+    logs: Vec<LogPort>,
+    server_output: &Path,
+    stop: &StopFlag,
+) -> Result<Round, RunError> {
+    let mut running = start_server(plan, index, addresses, server_output, stop)?;
+    let steal_before = host::steal(&plan.client.cpus);
+    let mut measured = measure(plan, &running, index, body, logs, stop)?;
+    let steal_after = host::steal(&plan.client.cpus);
+    measured.steal = steal_before.zip(steal_after).map(|(before, after)| after.saturating_sub(before));
+    if let Some(process) = &mut running.process {
+        measured.server_survived = Some(process.is_running());
+        if matches!(plan.target.server, Server::Stub(_)) {
+            measured.server_stats = stats(&running);
+        }
+    }
+    measured.server_ready = running.ready;
+    if let Some(process) = running.process {
+        let ours = matches!(plan.target.server, Server::Stub(_)) && measured.server_survived == Some(true);
+        let output = server_output.to_owned();
+        let hurried = stop.count() >= 2;
+        let ended = process.stop(|| stop.count() >= 2);
+        let status =
+            ended.map_err(|source| RunError::Instrument { what: "cannot stop the server", source })?;
+        if ours && !status.success() && !hurried {
+            measured.server_failure = Some(format!("the stub ended with {status}; see {}", output.display()));
+        }
+    }
+    Ok(measured)
+}
+
+/// Before any load: the addresses of a target that has a URL, resolved once; and nobody may answer yet where a command
+/// is to be started.
+pub fn look_up(plan: &Plan) -> Result<Vec<SocketAddr>, RunError> {
+    let Some(url) = &plan.target.url else { return Ok(Vec::new()) };
+    let addresses = resolve(url)?;
+    if matches!(plan.target.server, Server::Command { .. }) && answers(url, &addresses) {
+        return Err(RunError::Occupied(url.to_string(), plan.target.name.clone()));
+    }
+    Ok(addresses)
+}
+
+/// A target that answers.
+struct Running {
+    process: Option<ServerProcess>,
+    url: Url,
+    addresses: Vec<SocketAddr>,
+    ready: Option<Value>,
+}
+
+fn start_server(
+    plan: &Plan,
+    index: u32,
+    addresses: &[SocketAddr],
+    output: &Path,
+    stop: &StopFlag,
+) -> Result<Running, RunError> {
+    let Target { name, url, server } = &plan.target;
+    if let Server::Stub(stub) = server {
+        let program = std::env::current_exe()
+            .map_err(|source| RunError::Instrument { what: "cannot find our own program", source })?;
+        let (process, ready) = ServerProcess::start_stub(&program, &stub_args(stub, name, index), output)?;
+        let addr = ready["addr"].as_str().and_then(|text| text.parse::<SocketAddr>().ok());
+        let address = addr.ok_or_else(|| RunError::Instrument {
+            what: "the stub's ready line has no address",
+            source: io::ErrorKind::InvalidData.into(),
+        })?;
+        let target = url.as_ref().map_or(STUB_PATH, |url| &url.target).to_owned();
+        let url = Url { host: address.ip().to_string(), port: address.port(), target };
+        return Ok(Running { process: Some(process), url, addresses: vec![address], ready: Some(ready) });
+    }
+    let url = url.clone().expect("only a stub has no URL of its own");
+    let process = match server {
+        Server::Command { command, cpus, ready_timeout } => {
+            let answers = || answers(&url, addresses);
+            if answers() {
+                return Err(RunError::Occupied(url.to_string(), name.clone()));
+            }
+            let patience = Duration::from_nanos(ready_timeout.0);
+            let cancelled = || stop.count() > 0;
+            Some(ServerProcess::start_command(command, cpus, output, patience, answers, cancelled)?)
+        }
+        _ => None,
+    };
+    Ok(Running { process, url, addresses: addresses.to_vec(), ready: None })
+}
+
+fn answers(url: &Url, addresses: &[SocketAddr]) -> bool {
+    addresses.iter().any(|&a| server::get(a, &url.authority(), &url.target, PROBE_PATIENCE).is_ok())
+}
+
+/// The command line of the stub in round `index` of target `name`.
+pub fn stub_args(stub: &Stub, name: &str, index: u32) -> Vec<String> {
+    let mut args: Vec<String> =
+        ["stub", "--addr", "127.0.0.1:0", "--model", &stub.model].map(str::to_owned).into();
+    let mut flag = |name: &str, value: String| args.extend([format!("--{name}"), value]);
+    flag("workers", stub.workers.to_string());
+    flag("service", stub.service.clone());
+    flag("work", stub.work.clone());
+    flag("work-seed", mix(stub.work_seed, u64::from(index)).to_string());
+    if !stub.cpus.is_empty() {
+        flag("server-cpus", affinity::list(&stub.cpus));
+    }
+    if let Some(path) = &stub.server_log {
+        flag("server-log", server_log_path(path, name, index).display().to_string());
+    }
+    args.extend(stub.extra.iter().cloned());
+    args
+}
+
+/// `stamps.csv` of a comparison becomes `stamps-baseline-r0.csv`; of a plain run it stays as it is.
+fn server_log_path(path: &str, name: &str, index: u32) -> PathBuf {
+    let path = Path::new(path);
+    if name == "target" {
+        return path.to_owned();
+    }
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let extension = path.extension().map(|e| format!(".{}", e.to_string_lossy())).unwrap_or_default();
+    path.with_file_name(format!("{stem}-{name}-r{index}{extension}"))
+}
+
+fn resolve(url: &Url) -> Result<Vec<SocketAddr>, RunError> {
+    let failed = |source| RunError::Resolve { host: url.host.clone(), source };
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    for address in (url.host.as_str(), url.port).to_socket_addrs().map_err(failed)? {
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    if addresses.is_empty() {
+        return Err(failed(io::Error::new(io::ErrorKind::NotFound, "the name has no address")));
+    }
+    Ok(addresses)
+}
+
+fn stats(running: &Running) -> Option<Value> {
+    let (_, body) =
+        server::get(running.addresses[0], &running.url.authority(), "/stats", PROBE_PATIENCE).ok()?;
+    serde_json::from_slice(&body).ok()
+}
+
+fn measure(
+    plan: &Plan,
+    running: &Running,
+    index: u32,
+    body: &[u8],
+    logs: Vec<LogPort>,
+    stop: &StopFlag,
+) -> Result<Round, RunError> {
+    let threads = plan.client.cpus.len();
+    let start =
+        StartLine { barrier: Barrier::new(threads), t0: AtomicU64::new(0), failed: AtomicBool::new(false) };
+    let mut logs = logs.into_iter();
+    let results: Vec<io::Result<(Recorded, ThreadReport)>> = std::thread::scope(|scope| {
+        let handles: Vec<_> = (0..threads)
+            .map(|thread| {
+                let (log, start) = (logs.next(), &start);
+                let job = Job { plan, running, thread, body, stop };
+                let name = format!("worker-{thread}");
+                let spawned =
+                    std::thread::Builder::new().name(name).spawn_scoped(scope, move || job.run(log, start));
+                spawned.expect("a thread can be started")
+            })
+            .collect();
+        handles
+            .into_iter()
+            .map(|h| h.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    });
+    let ended = Monotonic.now();
+    let t0 = Nanos(start.t0.load(Ordering::Acquire));
+    let mut recorded = Recorded::default();
+    let mut reports = Vec::with_capacity(threads);
+    for result in results {
+        let (part, report) =
+            result.map_err(|source| RunError::Instrument { what: "a client thread failed", source })?;
+        recorded.merge(&part);
+        reports.push(report);
+    }
+    recorded.measured.close_round();
+    recorded.warmup.close_round();
+    let capped = reports.iter().any(|report| report.counts.driver.capped);
+    Ok(Round {
+        index,
+        seed: mix(plan.seed, u64::from(index)),
+        recorded,
+        threads: reports,
+        addresses: running.addresses.clone(),
+        server_ready: None,
+        server_stats: None,
+        wall: ended.saturating_sub(t0),
+        steal: None,
+        interrupted: stop.count() > 0 || capped,
+        server_survived: None,
+        server_failure: None,
+    })
+}
+
+/// Where the threads wait for each other; the last one to come sets t0.
+struct StartLine {
+    barrier: Barrier,
+    t0: AtomicU64,
+    failed: AtomicBool,
+}
+
+impl StartLine {
+    /// `None` if some thread could not get ready.
+    fn wait(&self, ready: bool) -> Option<Nanos> {
+        if !ready {
+            self.failed.store(true, Ordering::Release);
+        }
+        if self.barrier.wait().is_leader() {
+            self.t0.store((Monotonic.now() + START_LEAD).0, Ordering::Release);
+        }
+        self.barrier.wait();
+        (!self.failed.load(Ordering::Acquire)).then(|| Nanos(self.t0.load(Ordering::Acquire)))
+    }
+}
+
+/// One thread's part.
+struct Job<'a> {
+    plan: &'a Plan,
+    running: &'a Running,
+    thread: usize,
+    body: &'a [u8],
+    stop: &'a StopFlag,
+}
+
+impl Job<'_> {
+    fn run(self, log: Option<LogPort>, start: &StartLine) -> io::Result<(Recorded, ThreadReport)> {
+        let cpu = self.plan.client.cpus[self.thread];
+        let prepared = self.prepare(cpu);
+        let mut recorder = Recorder::new(self.plan.ok_statuses(), self.plan.digest, self.thread, log);
+        let t0 = start.wait(prepared.is_ok());
+        let (mut engine, mut driver) = prepared?;
+        let Some(t0) = t0 else { return Err(io::Error::other("another client thread could not start")) };
+        let schedule = Schedule::new(self.plan.load, self.plan.warmup, self.plan.measure, self.shard(), t0);
+        let before = host::thread_times();
+        driver.start(schedule, t0);
+        let wait = match self.plan.client.wait {
+            WaitPlan::Spin => Wait::Spin,
+            WaitPlan::Auto if self.plan.client.exclusive => Wait::Auto,
+            WaitPlan::Auto | WaitPlan::Park => Wait::Park,
+        };
+        let counts =
+            worker::run(&mut engine, &Monotonic, &mut driver, &mut recorder, wait, || self.stop.count())?;
+        let times = host::thread_times().since(before);
+        let recorded = recorder.finish(counts.driver.undrawn, counts.driver.retries);
+        Ok((recorded, ThreadReport { cpu, counts, times }))
+    }
+
+    fn prepare(&self, cpu: usize) -> io::Result<(EpollEngine<Monotonic>, Driver)> {
+        affinity::pin_current(cpu).map_err(io::Error::other)?;
+        affinity::sharpen_timers();
+        let settings = self.settings();
+        let bodies = vec![self.body.to_vec()];
+        let targets = vec![self.running.addresses.clone()];
+        let mut engine = EpollEngine::new(Monotonic, settings.connections, targets, bodies)?;
+        let reuses = settings.keepalive != Keepalive::Requests(1);
+        let mut driver = Driver::new(settings);
+        if reuses {
+            worker::open_connections(&mut engine, &Monotonic, &mut driver, || self.stop.count())?;
+        }
+        Ok((engine, driver))
+    }
+
+    fn shard(&self) -> Shard {
+        Shard { index: self.thread as u64, of: self.plan.client.cpus.len() as u64 }
+    }
+
+    fn settings(&self) -> Settings {
+        let plan = self.plan;
+        let has_body = !matches!(plan.request.body, crate::plan::Body::None);
+        let length = has_body.then_some(self.body.len());
+        let url = &self.running.url;
+        let template =
+            Template::new(&plan.request.method, &url.target, &url.authority(), &plan.request.headers, length);
+        Settings {
+            load: plan.load,
+            connections: self.shard().share(u64::from(plan.connections)) as u32,
+            keepalive: plan.keepalive.into(),
+            body: template.has_body().then_some((BodyId(0), self.body.len() as u64)),
+            template,
+            digest: plan.digest,
+            retry_stale: plan.retry_stale,
+            timeout: plan.limits.timeout,
+            connect_timeout: plan.limits.connect_timeout,
+            drain: plan.limits.drain,
+            time_cap: plan.limits.time_cap,
+            limits: response::Limits::default(),
+        }
+    }
+}
