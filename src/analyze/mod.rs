@@ -1,5 +1,9 @@
 //! PURE: what the recorded figures mean. No sockets, files, threads or clocks; numbers in, findings out.
 
+pub mod attribution;
+pub mod compare;
 pub mod gate;
 pub mod queueing;
 pub mod stats;
+pub mod summary;
+pub mod validity;

@@ -1,0 +1,219 @@
+//! Baseline against optimized: what changed per percentile, whether the answers stayed the same, and one
+//! sentence that follows from the figures.
+//!
+//! The unit is the round: each figure is the median over rounds. With few rounds that is a point estimate
+//! without an interval, and the spread over rounds is printed beside it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::attribution::{Evidence, Split};
+use super::stats::median;
+use super::summary::{Figures, TABLED};
+use crate::load::time::Nanos;
+use crate::record::Digests;
+
+/// The change of one figure, baseline minus optimized; positive is faster.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// Median over rounds.
+    pub baseline_ns: Nanos,
+    /// Median over rounds.
+    pub optimized_ns: Nanos,
+    /// Median over rounds of baseline − optimized, in nanoseconds.
+    pub absolute_ns: i64,
+    /// Median over rounds of (baseline − optimized) / baseline.
+    pub relative: f64,
+    /// The least and the greatest `relative` of the rounds.
+    pub relative_range: [f64; 2],
+    /// Rounds in which both sides have the figure.
+    pub rounds: u32,
+}
+
+/// Response figures of each round, baseline and optimized; keys as in [`Figures`]. A figure that is censored in every
+/// round has no entry.
+pub fn improvement(rounds: &[(Figures, Figures)]) -> BTreeMap<String, Change> {
+    let names = TABLED.iter().map(|(name, _)| *name).chain(["mean", "max"]);
+    names.filter_map(|name| Some((name.to_owned(), change(name, rounds)?))).collect()
+}
+
+fn change(name: &str, rounds: &[(Figures, Figures)]) -> Option<Change> {
+    let figure = |figures: &Figures| match name {
+        "mean" => figures.mean,
+        "max" => figures.max,
+        _ => figures.percentile(name),
+    };
+    let pairs: Vec<(f64, f64)> = rounds
+        .iter()
+        .filter_map(|(b, o)| Some((figure(b)?.0 as f64, figure(o)?.0 as f64)))
+        .filter(|&(b, _)| b > 0.0)
+        .collect();
+    let over = |f: &dyn Fn(&(f64, f64)) -> f64| pairs.iter().map(f).collect::<Vec<f64>>();
+    let relative = over(&|(b, o)| (b - o) / b);
+    Some(Change {
+        baseline_ns: Nanos(median(&over(&|p| p.0))?.round() as u64),
+        optimized_ns: Nanos(median(&over(&|p| p.1))?.round() as u64),
+        absolute_ns: median(&over(&|(b, o)| b - o))?.round() as i64,
+        relative: median(&relative)?,
+        relative_range: [
+            relative.iter().copied().fold(f64::INFINITY, f64::min),
+            relative.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+        ],
+        rounds: pairs.len() as u32,
+    })
+}
+
+/// Whether both variants gave the same answers to the same requests.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outputs {
+    /// Requests that both answered successfully; status and body were compared.
+    pub compared: u64,
+    /// Of these, how many differ.
+    pub different: u64,
+    /// Requests that only one of the two answered successfully.
+    pub missing: u64,
+    /// Some of the ids that differ, as `round/id`.
+    pub examples: Vec<String>,
+}
+
+impl Outputs {
+    /// Adds one round.
+    pub fn add(&mut self, round: u32, baseline: &Digests, optimized: &Digests) {
+        const EXAMPLES: usize = 10;
+        for (seq, a, b) in baseline.pairs(optimized) {
+            match (a, b) {
+                (Some(a), Some(b)) => {
+                    self.compared += 1;
+                    if a != b {
+                        self.different += 1;
+                        if self.examples.len() < EXAMPLES {
+                            self.examples.push(format!("{round}/{seq}"));
+                        }
+                    }
+                }
+                _ => self.missing += 1,
+            }
+        }
+    }
+
+    /// True or false once something was compared.
+    pub fn identical(&self) -> Option<bool> {
+        (self.compared > 0).then_some(self.different == 0)
+    }
+}
+
+/// One sentence about each side and the change, from the figures alone.
+pub fn conclusion(baseline: &Evidence, optimized: &Evidence, change: Option<&Change>) -> String {
+    let sides = "optimized against baseline";
+    let mut sentences = vec![side("baseline", baseline), side("optimized", optimized)];
+    sentences.push(change.map_or_else(
+        || "There is no median response on both sides to compare.".to_owned(),
+        |change| in_words(change, sides),
+    ));
+    sentences.join(" ")
+}
+
+/// The change of the median in words. Rounds that point both ways show no difference.
+fn in_words(change: &Change, sides: &str) -> String {
+    let [least, most] = change.relative_range;
+    let percent = |share: f64| format!("{:+.1} %", -100.0 * share);
+    if least < 0.0 && most > 0.0 {
+        let (from, to) = (percent(most), percent(least));
+        return format!(
+            "No difference of the median response is shown: the rounds lie between {from} and {to}."
+        );
+    }
+    let word = if change.relative >= 0.0 { "lower" } else { "higher" };
+    let size = 100.0 * change.relative.abs();
+    let rounds = match change.rounds {
+        1 => "in one round, so nothing is known of its spread".to_owned(),
+        n => format!("median of {n} rounds, which lie between {} and {}", percent(most), percent(least)),
+    };
+    format!("The median response is {size:.1} % {word}, {sides} ({rounds}).")
+}
+
+fn side(name: &str, evidence: &Evidence) -> String {
+    let Some(split) = evidence.median else {
+        return format!("Where the {name}'s time went is not evaluated: its answers carry no Server-Timing.");
+    };
+    let (part, time) = largest(&split);
+    let share = 100.0 * time.0 as f64 / split.response_ns.0.max(1) as f64;
+    let mut text = format!(
+        "At the {name}'s median {share:.0} % of the response time is {part} ({time} of {})",
+        split.response_ns
+    );
+    let model = evidence
+        .closed_loop
+        .and_then(|c| Some((c, c.servers?, c.predicted_ns?, c.p50_residual?, c.mean_residual?)));
+    if let Some((closed, servers, predicted, residual, mean_residual)) = model {
+        let fit = if mean_residual.abs() <= 0.05 { "explains it" } else { "does not explain it" };
+        text += &format!(
+            "; the closed network {fit}: N·S/c = {} × {} / {servers} = {predicted} (measured P50 {:+.1} %, mean {:+.1} % \
+             off the model)",
+            closed.clients,
+            closed.service_mean_ns,
+            residual * 100.0,
+            mean_residual * 100.0
+        );
+    }
+    text + "."
+}
+
+fn largest(split: &Split) -> (&'static str, Nanos) {
+    let parts = [
+        ("queueing in the server", split.queue_ns),
+        ("service", split.service_ns),
+        ("transport and client", split.transport_ns),
+        ("waiting for a connection", split.conn_wait_ns),
+        ("our own send lag", split.send_lag_ns),
+    ];
+    parts.into_iter().max_by_key(|(_, time)| *time).expect("there are five")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figures(p50: u64) -> Figures {
+        Figures { p50: Some(Nanos(p50)), ..Figures::default() }
+    }
+
+    #[test]
+    fn the_change_is_the_median_over_rounds_not_of_pooled_figures() {
+        let rounds = [
+            (figures(1_000), figures(100)),
+            (figures(2_000), figures(1_000)),
+            (figures(1_000), figures(700)),
+        ];
+        let change = &improvement(&rounds)["p50"];
+        assert_eq!((change.baseline_ns, change.optimized_ns), (Nanos(1_000), Nanos(700)));
+        assert_eq!(change.absolute_ns, 900);
+        assert_eq!(change.relative, 0.5);
+        assert_eq!(change.relative_range, [0.3, 0.9]);
+        assert_eq!(change.rounds, 3);
+    }
+
+    #[test]
+    fn rounds_that_point_both_ways_show_no_difference() {
+        let words = |rounds: &[(Figures, Figures)]| in_words(&improvement(rounds)["p50"], "b against a");
+        let both = [(figures(100), figures(90)), (figures(100), figures(101))];
+        assert_eq!(
+            words(&both),
+            "No difference of the median response is shown: the rounds lie between -10.0 % and +1.0 %."
+        );
+        let one_way = [(figures(100), figures(90)), (figures(100), figures(80))];
+        assert!(
+            words(&one_way)
+                .starts_with("The median response is 15.0 % lower, b against a (median of 2 rounds")
+        );
+        assert!(words(&[(figures(100), figures(150))]).contains("50.0 % higher"));
+    }
+
+    #[test]
+    fn a_figure_that_is_censored_everywhere_has_no_change() {
+        let rounds = [(figures(1_000), Figures::default())];
+        assert!(!improvement(&rounds).contains_key("p50"));
+        assert!(improvement(&[]).is_empty());
+    }
+}
