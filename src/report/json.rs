@@ -1,0 +1,198 @@
+//! Reports as JSON, and histograms inside them: HdrHistogram V2, compressed, in base64, as the official
+//! tools read it, with the exact figures beside it.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer};
+use serde::{Deserialize, Serialize};
+
+use super::{COMPARISON_SCHEMA, Comparison, REPORT_SCHEMA, Report};
+use crate::load::time::Nanos;
+use crate::record::{Distribution, RANGE_MAX, Tally};
+
+/// A distribution as it is saved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedHistogram {
+    /// `hdr-v2-deflate-base64`; values are nanoseconds.
+    pub encoding: String,
+    /// The histogram.
+    pub data: String,
+    /// Values, those out of range included.
+    pub count: u64,
+    /// Values beyond the histogram's range.
+    pub out_of_range: u64,
+    /// The exact sum of all values.
+    pub sum_ns: u64,
+    /// The exact least value.
+    pub min_ns: Option<Nanos>,
+    /// The exact greatest value.
+    pub max_ns: Option<Nanos>,
+}
+
+const ENCODING: &str = "hdr-v2-deflate-base64";
+
+/// Why a file is not a report that can be judged.
+#[derive(Debug, thiserror::Error)]
+pub enum BadReport {
+    /// Not JSON, or not these fields.
+    #[error("it is not a report of this version: {0}")]
+    Json(#[from] serde_json::Error),
+    /// Another schema.
+    #[error("its schema is {0}; this program reads {REPORT_SCHEMA} and {COMPARISON_SCHEMA}")]
+    Schema(String),
+    /// A histogram is missing or broken.
+    #[error("its histogram `{0}` is missing or damaged")]
+    Histogram(String),
+    /// Its counts do not add up.
+    #[error("its totals and histograms contradict each other")]
+    Inconsistent,
+}
+
+/// A report or a comparison, as files hold it.
+#[derive(Debug)]
+pub enum Saved {
+    /// `report.json`.
+    Report(Box<Report>),
+    /// `comparison.json`.
+    Comparison(Box<Comparison>),
+}
+
+impl Saved {
+    /// Reads either; the schema says which.
+    pub fn parse(bytes: &[u8]) -> Result<Self, BadReport> {
+        let value: serde_json::Value = serde_json::from_slice(bytes)?;
+        match value["schema"].as_str() {
+            Some(REPORT_SCHEMA) => Ok(Self::Report(Box::new(serde_json::from_value(value)?))),
+            Some(COMPARISON_SCHEMA) => Ok(Self::Comparison(Box::new(serde_json::from_value(value)?))),
+            other => Err(BadReport::Schema(other.unwrap_or("missing").to_owned())),
+        }
+    }
+}
+
+/// Readable JSON with a line end.
+pub fn render(value: &impl Serialize) -> Vec<u8> {
+    let mut bytes = serde_json::to_vec_pretty(value).expect("reports have string keys and finite depth");
+    bytes.push(b'\n');
+    bytes
+}
+
+/// The distributions of a tally by name.
+pub fn save(tally: &Tally) -> BTreeMap<String, SavedHistogram> {
+    [
+        ("response_ok", &tally.response_ok),
+        ("response_not_ok", &tally.response_not_ok),
+        ("service", &tally.service),
+        ("first_byte", &tally.first_byte),
+        ("conn_wait", &tally.conn_wait),
+        ("send_lag", &tally.send_lag),
+        ("connect", &tally.connect),
+        ("server_queue", &tally.server_queue),
+        ("server_service", &tally.server_service),
+    ]
+    .into_iter()
+    .map(|(name, distribution)| (name.to_owned(), save_one(distribution)))
+    .collect()
+}
+
+/// The distribution of this name.
+pub fn restore(saved: &BTreeMap<String, SavedHistogram>, name: &str) -> Result<Distribution, BadReport> {
+    let damaged = || BadReport::Histogram(name.to_owned());
+    let saved = saved.get(name).filter(|s| s.encoding == ENCODING).ok_or_else(damaged)?;
+    let bytes = STANDARD.decode(&saved.data).map_err(|_| damaged())?;
+    let read: Histogram<u64> =
+        Deserializer::new().deserialize(&mut bytes.as_slice()).map_err(|_| damaged())?;
+    if !plausible(saved, &read) {
+        return Err(damaged());
+    }
+    Ok(Distribution::restore(
+        read,
+        saved.out_of_range,
+        u128::from(saved.sum_ns),
+        saved.min_ns.unwrap_or(Nanos::MAX),
+        saved.max_ns.unwrap_or(Nanos::ZERO),
+    ))
+}
+
+/// The exact figures must be those of some set of values in these buckets.
+fn plausible(saved: &SavedHistogram, read: &Histogram<u64>) -> bool {
+    if read.len().checked_add(saved.out_of_range) != Some(saved.count) {
+        return false;
+    }
+    let (Some(min), Some(max)) = (saved.min_ns, saved.max_ns) else {
+        return saved.count == 0 && saved.min_ns.is_none() && saved.max_ns.is_none() && saved.sum_ns == 0;
+    };
+    let (count, sum) = (u128::from(saved.count), u128::from(saved.sum_ns));
+    let summed = count * u128::from(min.0) <= sum && sum <= count * u128::from(max.0);
+    let same = |value: u64, exact: Nanos| read.lowest_equivalent(value) == read.lowest_equivalent(exact.0);
+    let lowest = read.is_empty() || same(read.min(), min);
+    let highest = if saved.out_of_range > 0 { max > RANGE_MAX } else { same(read.max(), max) };
+    saved.count > 0 && min <= max && summed && lowest && highest
+}
+
+fn save_one(distribution: &Distribution) -> SavedHistogram {
+    let mut bytes = Vec::new();
+    V2DeflateSerializer::new()
+        .serialize(distribution.histogram(), &mut bytes)
+        .expect("a histogram of known bounds can be serialised into memory");
+    SavedHistogram {
+        encoding: ENCODING.to_owned(),
+        data: STANDARD.encode(bytes),
+        count: distribution.count(),
+        out_of_range: distribution.out_of_range(),
+        sum_ns: u64::try_from(distribution.sum()).unwrap_or(u64::MAX),
+        min_ns: distribution.min(),
+        max_ns: distribution.max(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::rng::Rng;
+
+    #[test]
+    fn a_distribution_survives_saving() {
+        let mut rng = Rng::new(3);
+        let mut tally = Tally::default();
+        for _ in 0..5_000 {
+            tally.response_ok.record(Nanos(rng.next_u64() % 4_000_000_000_000));
+        }
+        assert!(tally.response_ok.out_of_range() > 0, "the range is meant to be exceeded");
+        let back = restore(&save(&tally), "response_ok").unwrap();
+        assert_eq!((back.count(), back.sum()), (tally.response_ok.count(), tally.response_ok.sum()));
+        for rank in [1, 2, 2_500, 4_499, 4_999, 5_000] {
+            assert_eq!(back.at_rank(rank), tally.response_ok.at_rank(rank), "rank {rank}");
+        }
+    }
+
+    #[test]
+    fn damage_is_noticed() {
+        let mut saved = save(&Tally::default());
+        saved.get_mut("service").unwrap().data.truncate(10);
+        saved.get_mut("send_lag").unwrap().count = 1;
+        saved.get_mut("connect").unwrap().encoding = "hdr-v3".to_owned();
+        let mut full = Tally::default();
+        [5, 7, 900].into_iter().for_each(|ns| full.response_ok.record(Nanos(ns)));
+        for (name, change) in [
+            ("min above max", (Some(901), Some(900), 912)),
+            ("max below all", (Some(5), Some(6), 18)),
+            ("no min", (None, Some(900), 912)),
+            ("impossible sum", (Some(5), Some(900), 0)),
+        ] {
+            let mut edited = save(&full);
+            let one = edited.get_mut("response_ok").unwrap();
+            (one.min_ns, one.max_ns, one.sum_ns) = (change.0.map(Nanos), change.1.map(Nanos), change.2);
+            assert!(restore(&edited, "response_ok").is_err(), "{name}");
+        }
+        assert!(restore(&save(&full), "response_ok").is_ok());
+        for name in ["service", "send_lag", "connect", "nothing"] {
+            assert!(matches!(restore(&saved, name), Err(BadReport::Histogram(_))), "{name}");
+        }
+        assert!(matches!(Saved::parse(b"{\"schema\":\"x/9\"}"), Err(BadReport::Schema(_))));
+        assert!(matches!(Saved::parse(b"{"), Err(BadReport::Json(_))));
+        assert!(matches!(Saved::parse(b"{\"schema\":\"hairspring.report/1\"}"), Err(BadReport::Json(_))));
+    }
+}

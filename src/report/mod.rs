@@ -1,0 +1,496 @@
+//! PURE: reports as data, and their forms: JSON, CSV, text.
+//!
+//! Every number in a report is either counted exactly or comes from a histogram that stands in the report
+//! itself, so that a saved report can be judged again. docs/FORMATS.md describes each field.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::analyze::attribution::{self, Evidence};
+use crate::analyze::compare::{Change, Outputs};
+use crate::analyze::gate::{self, Rule, SlaReport};
+use crate::analyze::summary::{Figures, Responses, measured, throughput};
+use crate::analyze::validity::{self, Validity, Verdict};
+use crate::facts::{Host, Round, ThreadTimes};
+use crate::load::sample::Failure;
+use crate::load::time::Nanos;
+use crate::plan::Plan;
+use crate::record::{Key, Tally};
+
+pub mod csv;
+pub mod json;
+pub mod text;
+
+use json::SavedHistogram;
+
+/// The version of [`Report`].
+pub const REPORT_SCHEMA: &str = "hairspring.report/1";
+/// The version of [`Comparison`].
+pub const COMPARISON_SCHEMA: &str = "hairspring.comparison/1";
+
+/// One target, all its rounds together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// [`REPORT_SCHEMA`].
+    pub schema: String,
+    /// The program that wrote it.
+    pub tool: Tool,
+    /// When it was written: milliseconds since the Unix epoch.
+    pub created_unix_ms: u64,
+    /// The whole plan.
+    pub plan: Plan,
+    /// The machine.
+    pub host: Host,
+    /// The run was interrupted, or rounds are missing; gates are not evaluated.
+    pub partial: bool,
+    /// Counts of requests.
+    pub totals: Totals,
+    /// By outcome: a status, an error class, or `unsent`.
+    pub outcomes: BTreeMap<String, u64>,
+    /// More about some outcomes: `malformed: bad-chunk`, `local-resource: Too many open files …`.
+    pub outcome_details: BTreeMap<String, u64>,
+    /// done − intended over all scheduled; the unsuccessful rank last.
+    pub response_ns: Figures,
+    /// done − intended of the successful alone.
+    pub response_ok_ns: Figures,
+    /// done − intended of the completed, by status.
+    pub response_by_status_ns: BTreeMap<String, Figures>,
+    /// done − issued of the completed.
+    pub service_ns: Figures,
+    /// first byte − issued of the completed.
+    pub first_byte_ns: Figures,
+    /// ready − intended: the target's and the plan's share.
+    pub conn_wait_ns: Figures,
+    /// issued − max(intended, ready): the instrument's share.
+    pub send_lag_ns: Figures,
+    /// Connect times of connections that carried requests.
+    pub connect_ns: Figures,
+    /// Successful requests per second, from the first intended start to the last end.
+    pub throughput_per_s: Option<f64>,
+    /// The time that is the denominator of the throughput, summed over rounds.
+    pub elapsed_ns: Nanos,
+    /// The warm-up, which is in no other figure.
+    pub warmup: Warmup,
+    /// Where the time went.
+    pub evidence: Evidence,
+    /// How far the instrument believes itself.
+    pub validity: Validity,
+    /// The gate.
+    pub sla: SlaReport,
+    /// Each round by itself.
+    pub rounds: Vec<RoundReport>,
+    /// The per-request logs.
+    pub logs: Vec<LogFile>,
+    /// The distributions themselves.
+    pub histograms: BTreeMap<String, SavedHistogram>,
+}
+
+/// The program that wrote a report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tool {
+    /// `hairspring`.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+}
+
+impl Tool {
+    fn this() -> Self {
+        Self { name: "hairspring".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() }
+    }
+}
+
+/// Counts of measured requests. scheduled = completed + failed + unsent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// The plan had them for this run.
+    pub scheduled: u64,
+    /// A complete response arrived, whatever its status.
+    pub completed: u64,
+    /// Ended in an error class.
+    pub failed: u64,
+    /// The run ended first.
+    pub unsent: u64,
+    /// Completed with an accepted status.
+    pub successful: u64,
+    /// Sent a second time.
+    pub retries: u64,
+    /// Connections opened.
+    pub connects: u64,
+    /// Times bytes arrived that nobody had asked for, on an idle connection.
+    pub unsolicited: u64,
+    /// Bytes of requests.
+    pub bytes_sent: u64,
+    /// Bytes of responses.
+    pub bytes_received: u64,
+}
+
+/// The warm-up.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Warmup {
+    /// Requests.
+    pub scheduled: u64,
+    /// Of these successful.
+    pub successful: u64,
+    /// done − intended of the successful.
+    pub response_ok_ns: Figures,
+}
+
+/// One round by itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RoundReport {
+    /// From 0.
+    pub round: u32,
+    /// mix(plan.seed, round).
+    pub seed: u64,
+    /// Which of the variants of its round it was, from 0.
+    pub position: u32,
+    /// Cut short.
+    pub interrupted: bool,
+    /// From the start of the load to the end of its drain.
+    pub wall_ns: Nanos,
+    /// Requests scheduled.
+    pub scheduled: u64,
+    /// Of these successful.
+    pub successful: u64,
+    /// done − intended over all scheduled.
+    pub response_ns: Figures,
+    /// Mean service time the server reported.
+    pub server_service_mean_ns: Option<Nanos>,
+    /// Successful requests per second.
+    pub throughput_per_s: Option<f64>,
+    /// Where requests went.
+    pub addresses: Vec<String>,
+    /// The server's line when it was ready.
+    pub server: Option<serde_json::Value>,
+    /// Time the hypervisor took from the client's processors.
+    pub steal_ns: Option<Nanos>,
+    /// Each client thread.
+    pub threads: Vec<ThreadRow>,
+}
+
+/// One client thread in one round.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ThreadRow {
+    /// Its processor.
+    pub cpu: usize,
+    /// Turns of its loop, and those in which something happened.
+    pub turns: u64,
+    /// Turns in which something happened.
+    pub useful_turns: u64,
+    /// The scheduler's account.
+    #[serde(flatten)]
+    pub times: ThreadTimes,
+}
+
+/// A per-request log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogFile {
+    /// File name in the output folder.
+    pub file: String,
+    /// Rows written.
+    pub rows: u64,
+    /// Rows that are not in it: no room on their way, or the file could not be written. Histograms have them all.
+    pub lost: u64,
+    /// Why it could not be written.
+    pub error: Option<String>,
+}
+
+/// All that a report is made of.
+#[derive(Debug)]
+pub struct Inputs<'a> {
+    /// The plan.
+    pub plan: &'a Plan,
+    /// The machine.
+    pub host: &'a Host,
+    /// The rounds and the position each had.
+    pub rounds: &'a [Round],
+    /// Position of each round among the variants.
+    pub positions: &'a [u32],
+    /// The gate's rules.
+    pub rules: &'a [Rule],
+    /// The logs so far.
+    pub logs: Vec<LogFile>,
+    /// Milliseconds since the Unix epoch.
+    pub created_unix_ms: u64,
+    /// Every round that was planned has been made.
+    pub complete: bool,
+}
+
+impl Report {
+    /// Puts the rounds of one target together and judges them.
+    pub fn new(inputs: Inputs<'_>) -> Self {
+        let Inputs { plan, host, rounds, positions, rules, logs, created_unix_ms, complete } = inputs;
+        let (mut tally, mut warmup) = (Tally::default(), Tally::default());
+        for round in rounds {
+            tally.merge_round(&round.recorded.measured);
+            warmup.merge_round(&round.recorded.warmup);
+        }
+        tally.assert_conserved();
+        let partial = !complete || rounds.iter().any(|round| round.interrupted);
+        let validity = validity::judge(plan, host, rounds, &tally);
+        let responses = Responses(&tally);
+        let sla = gate::evaluate(rules, &measured(&tally, &responses), evaluable(partial, &validity));
+        let per_driver = |f: fn(&crate::load::driver::DriverCounts) -> u64| -> u64 {
+            rounds.iter().flat_map(|r| &r.threads).map(|t| f(&t.counts.driver)).sum()
+        };
+        Self {
+            schema: REPORT_SCHEMA.to_owned(),
+            tool: Tool::this(),
+            created_unix_ms,
+            plan: plan.clone(),
+            host: host.clone(),
+            partial,
+            totals: totals(&tally, per_driver(|d| d.connects), per_driver(|d| d.unsolicited)),
+            outcomes: by_outcome(&tally),
+            outcome_details: details(&tally),
+            response_ns: Figures::of_responses(&tally),
+            response_ok_ns: Figures::of(&tally.response_ok),
+            response_by_status_ns: tally
+                .by_status
+                .iter()
+                .map(|(status, d)| (status.to_string(), Figures::of(d)))
+                .collect(),
+            service_ns: Figures::of(&tally.service),
+            first_byte_ns: Figures::of(&tally.first_byte),
+            conn_wait_ns: Figures::of(&tally.conn_wait),
+            send_lag_ns: Figures::of(&tally.send_lag),
+            connect_ns: Figures::of(&tally.connect),
+            throughput_per_s: throughput(&tally).per_s(),
+            elapsed_ns: tally.elapsed,
+            warmup: Warmup {
+                scheduled: warmup.scheduled,
+                successful: warmup.successful,
+                response_ok_ns: Figures::of(&warmup.response_ok),
+            },
+            evidence: attribution::evidence(plan, rounds, &tally),
+            validity,
+            sla,
+            rounds: rounds
+                .iter()
+                .zip(positions)
+                .map(|(round, &position)| round_report(round, position))
+                .collect(),
+            logs,
+            histograms: json::save(&tally),
+        }
+    }
+
+    /// What the gate needs, back from a saved report.
+    pub fn tally(&self) -> Result<Tally, json::BadReport> {
+        let mut tally = Tally {
+            scheduled: self.totals.scheduled,
+            completed: self.totals.completed,
+            failed: self.totals.failed,
+            unsent: self.totals.unsent,
+            successful: self.totals.successful,
+            elapsed: self.elapsed_ns,
+            ..Tally::default()
+        };
+        tally.response_ok = json::restore(&self.histograms, "response_ok")?;
+        tally.response_not_ok = json::restore(&self.histograms, "response_not_ok")?;
+        for (outcome, n) in &self.outcomes {
+            tally.outcomes.insert(Key { outcome: outcome.clone(), detail: None }, *n);
+        }
+        let among = |kind: fn(&str) -> bool| {
+            let each = self.outcomes.iter().filter(|(key, _)| kind(key));
+            each.map(|(_, n)| *n).try_fold(0, u64::checked_add)
+        };
+        let is_status = |key: &str| key.parse::<u16>().is_ok();
+        let is_class = |key: &str| key != "unsent" && key.parse::<u16>().is_err();
+        let ended = tally.completed.checked_add(tally.failed).and_then(|sum| sum.checked_add(tally.unsent));
+        let counted = ended == Some(tally.scheduled)
+            && (among(is_status), among(is_class), among(|key| key == "unsent"))
+                == (Some(tally.completed), Some(tally.failed), Some(tally.unsent))
+            && tally.successful <= tally.completed
+            && tally.response_ok.count() == tally.successful
+            && tally.response_not_ok.count() <= tally.scheduled - tally.successful;
+        if !counted {
+            return Err(json::BadReport::Inconsistent);
+        }
+        Ok(tally)
+    }
+
+    /// Judges the report by other rules than it was made with.
+    pub fn judge(&self, rules: &[Rule]) -> Result<SlaReport, json::BadReport> {
+        let tally = self.tally()?;
+        let responses = Responses(&tally);
+        Ok(gate::evaluate(rules, &measured(&tally, &responses), evaluable(self.partial, &self.validity)))
+    }
+
+    /// How many ended as this class.
+    pub fn failures(&self, class: Failure) -> u64 {
+        self.outcomes.get(class.name()).copied().unwrap_or(0)
+    }
+}
+
+/// Baseline against optimized.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// [`COMPARISON_SCHEMA`].
+    pub schema: String,
+    /// The program that wrote it.
+    pub tool: Tool,
+    /// When it was written: milliseconds since the Unix epoch.
+    pub created_unix_ms: u64,
+    /// The seed of the experiment: of its requests and of the order of its rounds.
+    pub seed: u64,
+    /// Which variant was measured first in each round.
+    pub order: Vec<[String; 2]>,
+    /// Interrupted, or rounds are missing.
+    pub partial: bool,
+    /// Requests pooled over rounds.
+    pub baseline: Report,
+    /// Requests pooled over rounds.
+    pub optimized: Report,
+    /// Of the response time; the unit is the round.
+    pub improvement: BTreeMap<String, Change>,
+    /// Null where nothing could be compared, or comparing was switched off.
+    pub outputs_identical: Option<bool>,
+    /// The comparison of answers.
+    pub outputs: Outputs,
+    /// What follows from the figures.
+    pub conclusion: String,
+    /// The worse of the two.
+    pub validity: Verdict,
+    /// Of the optimized side.
+    pub sla: SlaReport,
+    /// True if `sla.verdict` is met.
+    pub sla_met: bool,
+}
+
+impl Comparison {
+    /// From the two reports, which were made over the same rounds.
+    pub fn new(
+        baseline: Report,
+        optimized: Report,
+        order: Vec<[String; 2]>,
+        outputs: Outputs,
+        ignore_output: bool,
+    ) -> Self {
+        use crate::analyze::{compare, gate::SlaVerdict};
+        let pairs: Vec<(Figures, Figures)> = baseline
+            .rounds
+            .iter()
+            .zip(&optimized.rounds)
+            .map(|(b, o)| (b.response_ns.clone(), o.response_ns.clone()))
+            .collect();
+        let improvement = compare::improvement(&pairs);
+        let conclusion = compare::conclusion(&baseline.evidence, &optimized.evidence, improvement.get("p50"));
+        let worse = baseline.validity.verdict.max(optimized.validity.verdict);
+        let partial = baseline.partial || optimized.partial;
+        let rules: Vec<Rule> = optimized.plan.sla.iter().filter_map(|text| text.parse().ok()).collect();
+        let sla = refusal(&rules, partial, worse).unwrap_or_else(|| optimized.sla.clone());
+        Self {
+            schema: COMPARISON_SCHEMA.to_owned(),
+            tool: Tool::this(),
+            created_unix_ms: optimized.created_unix_ms,
+            seed: optimized.plan.seed,
+            order,
+            partial,
+            improvement,
+            outputs_identical: if ignore_output { None } else { outputs.identical() },
+            outputs,
+            conclusion,
+            validity: worse,
+            sla_met: sla.verdict == SlaVerdict::Met,
+            sla,
+            baseline,
+            optimized,
+        }
+    }
+
+    /// Judges the optimized side by other rules.
+    pub fn judge(&self, rules: &[Rule]) -> Result<SlaReport, json::BadReport> {
+        match refusal(rules, self.partial, self.validity) {
+            Some(refused) => Ok(refused),
+            None => self.optimized.judge(rules),
+        }
+    }
+}
+
+/// The gate of a comparison that cannot be judged. An invalid baseline makes no optimized side wrong, but it makes the
+/// comparison wrong.
+fn refusal(rules: &[Rule], partial: bool, worse: Verdict) -> Option<SlaReport> {
+    let why = match worse {
+        _ if partial => "the comparison is partial",
+        Verdict::Invalid => "one side of the comparison is INVALID",
+        _ => return None,
+    };
+    let nothing = Tally::default();
+    Some(gate::evaluate(rules, &measured(&nothing, &Responses(&nothing)), Err(why.to_owned())))
+}
+
+fn evaluable(partial: bool, validity: &Validity) -> Result<(), String> {
+    if partial {
+        return Err("the run is partial".to_owned());
+    }
+    if validity.verdict == Verdict::Invalid {
+        let rules: Vec<&str> = validity
+            .findings
+            .iter()
+            .filter(|f| f.level == validity::Level::Invalid)
+            .map(|f| f.rule.as_str())
+            .collect();
+        return Err(format!("the run is INVALID ({})", rules.join(", ")));
+    }
+    Ok(())
+}
+
+fn totals(tally: &Tally, connects: u64, unsolicited: u64) -> Totals {
+    Totals {
+        scheduled: tally.scheduled,
+        completed: tally.completed,
+        failed: tally.failed,
+        unsent: tally.unsent,
+        successful: tally.successful,
+        retries: tally.retries,
+        connects,
+        unsolicited,
+        bytes_sent: tally.bytes_sent,
+        bytes_received: tally.bytes_received,
+    }
+}
+
+fn by_outcome(tally: &Tally) -> BTreeMap<String, u64> {
+    let mut outcomes = BTreeMap::new();
+    for (key, n) in &tally.outcomes {
+        *outcomes.entry(key.outcome.clone()).or_default() += n;
+    }
+    outcomes
+}
+
+fn details(tally: &Tally) -> BTreeMap<String, u64> {
+    let detailed = tally.outcomes.iter().filter_map(|(key, n)| Some((key, key.detail.as_ref()?, *n)));
+    detailed.map(|(key, detail, n)| (format!("{}: {detail}", key.outcome), n)).collect()
+}
+
+fn round_report(round: &Round, position: u32) -> RoundReport {
+    let tally = &round.recorded.measured;
+    RoundReport {
+        round: round.index,
+        seed: round.seed,
+        position,
+        interrupted: round.interrupted,
+        wall_ns: round.wall,
+        scheduled: tally.scheduled,
+        successful: tally.successful,
+        response_ns: Figures::of_responses(tally),
+        server_service_mean_ns: tally.server_service.mean(),
+        throughput_per_s: throughput(tally).per_s(),
+        addresses: round.addresses.iter().map(ToString::to_string).collect(),
+        server: round.server_ready.clone(),
+        steal_ns: round.steal,
+        threads: round
+            .threads
+            .iter()
+            .map(|t| ThreadRow {
+                cpu: t.cpu,
+                turns: t.counts.turns,
+                useful_turns: t.counts.useful_turns,
+                times: t.times,
+            })
+            .collect(),
+    }
+}

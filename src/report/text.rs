@@ -1,0 +1,355 @@
+//! Reports as text for a terminal: what one has to know in five seconds comes first.
+
+use std::fmt::Write;
+
+use super::json::Saved;
+use super::{Comparison, LogFile, Report};
+use crate::analyze::attribution::{ClosedLoop, Split};
+use crate::analyze::compare::Change;
+use crate::analyze::gate::{SlaReport, SlaVerdict};
+use crate::analyze::summary::{Figures, TABLED};
+use crate::analyze::validity::{About, Level, Validity, Verdict};
+use crate::load::time::Nanos;
+use crate::plan::{Plan, Server};
+
+/// A plain run.
+pub fn run(report: &Report) -> String {
+    let mut text = String::new();
+    heading(&mut text, report);
+    line(&mut text, &[" ", "p50", "p90", "p95", "p99", "p99.9", "mean", "max"]);
+    figures(&mut text, "response", &report.response_ns);
+    if report.totals.successful < report.totals.scheduled {
+        figures(&mut text, "  successful", &report.response_ok_ns);
+        if report.response_by_status_ns.len() > 1 {
+            for (status, by_status) in &report.response_by_status_ns {
+                figures(&mut text, &format!("  status {status}"), by_status);
+            }
+        }
+    }
+    figures(&mut text, "service", &report.service_ns);
+    figures(&mut text, "send lag", &report.send_lag_ns);
+    if report.conn_wait_ns.max.is_some_and(|max| max > Nanos::ZERO) {
+        figures(&mut text, "conn wait", &report.conn_wait_ns);
+    }
+    text.push('\n');
+    let _ = writeln!(text, "{}", counts(report));
+    if report.warmup.scheduled > 0 {
+        let warm = &report.warmup;
+        let p50 = shown(warm.response_ok_ns.p50);
+        let _ = writeln!(
+            text,
+            "warm-up (not counted): {} requests, {} successful, p50 {p50}",
+            warm.scheduled, warm.successful
+        );
+    }
+    evidence(&mut text, report);
+    validity(&mut text, "validity", &report.validity);
+    sla(&mut text, "SLA", &report.sla);
+    logs(&mut text, &report.logs);
+    text
+}
+
+/// Baseline against optimized.
+pub fn comparison(comparison: &Comparison) -> String {
+    let Comparison { baseline, optimized, .. } = comparison;
+    let mut text = String::new();
+    let rounds = comparison.order.len();
+    let _ = writeln!(
+        text,
+        "{}, {rounds} round{} each, seed {}{}",
+        baseline.plan.load_in_words(),
+        if rounds == 1 { "" } else { "s" },
+        comparison.seed,
+        if comparison.partial { "  ** PARTIAL: interrupted **" } else { "" }
+    );
+    let _ = writeln!(text, "  baseline:  {}", target(&baseline.plan));
+    let _ = writeln!(text, "  optimized: {}\n", target(&optimized.plan));
+    let medians = if rounds > 1 { format!("median of {rounds}") } else { "response".to_owned() };
+    line(&mut text, &[&medians, "baseline", "optimized", "change", "(rounds)"]);
+    let names = TABLED.iter().map(|(name, _)| *name).chain(["mean", "max"]);
+    for name in names {
+        changed(&mut text, name, comparison);
+    }
+    let per_s = |r: &Report| r.throughput_per_s.map_or("-".to_owned(), |x| format!("{x:.1}/s"));
+    line(&mut text, &["throughput", &per_s(baseline), &per_s(optimized)]);
+    let ok = |r: &Report| format!("{} of {}", r.totals.successful, r.totals.scheduled);
+    line(&mut text, &["successful", &ok(baseline), &ok(optimized)]);
+    text.push('\n');
+    for (name, report) in [("baseline", baseline), ("optimized", optimized)] {
+        if report.totals.successful < report.totals.scheduled {
+            let _ = writeln!(text, "{name}: {}", counts(report));
+        }
+    }
+    let _ = writeln!(text, "{}", outputs(comparison));
+    split_table(&mut text, &[("baseline", baseline), ("optimized", optimized)]);
+    closed_loop(&mut text, "baseline", baseline.evidence.closed_loop.as_ref());
+    closed_loop(&mut text, "optimized", optimized.evidence.closed_loop.as_ref());
+    let _ = writeln!(text, "\n{}\n", comparison.conclusion);
+    for (name, report) in [("baseline", baseline), ("optimized", optimized)] {
+        validity(&mut text, &format!("validity of {name}"), &report.validity);
+    }
+    if comparison.sla.verdict != SlaVerdict::NotEvaluated {
+        sla(&mut text, &pooled("baseline", baseline), &baseline.sla);
+    }
+    sla(&mut text, &pooled("optimized", optimized), &comparison.sla);
+    logs(&mut text, &[&baseline.logs[..], &optimized.logs[..]].concat());
+    text
+}
+
+/// The verdict of rules on a saved report; of a comparison, on its optimized side.
+pub fn gate(sla_report: &SlaReport, saved: &Saved) -> String {
+    let mut text = String::new();
+    let report = match saved {
+        Saved::Report(report) => report,
+        Saved::Comparison(comparison) => {
+            let _ = writeln!(text, "{}", outputs(comparison));
+            validity(&mut text, "validity of baseline", &comparison.baseline.validity);
+            &comparison.optimized
+        }
+    };
+    validity(&mut text, &format!("validity of {}", report.plan.target.name), &report.validity);
+    sla(&mut text, &pooled(&report.plan.target.name, report), sla_report);
+    text
+}
+
+/// Gates judge the requests of all rounds together.
+fn pooled(name: &str, report: &Report) -> String {
+    format!("SLA of {name} ({} requests)", report.totals.scheduled)
+}
+
+fn heading(text: &mut String, report: &Report) {
+    let partial = if report.partial { "  ** PARTIAL: interrupted **" } else { "" };
+    let _ = writeln!(text, "{}{partial}", target(&report.plan));
+    let client = &report.plan.client;
+    let _ = writeln!(
+        text,
+        "{}; {} on processors {:?}, seed {}\n",
+        report.plan.load_in_words(),
+        client.engine,
+        client.cpus,
+        report.plan.seed
+    );
+}
+
+fn target(plan: &Plan) -> String {
+    let url = plan.target.url.as_ref().map(ToString::to_string).unwrap_or_default();
+    match &plan.target.server {
+        Server::External => format!("{} {url}", plan.request.method),
+        Server::Command { command, cpus, .. } => {
+            format!("{} {url}, served by `{}` on processors {cpus:?}", plan.request.method, clean(command))
+        }
+        Server::Stub(stub) => {
+            let workers = match stub.model.as_str() {
+                "single" | "threads" => String::new(),
+                _ => format!(" of {} workers", stub.workers),
+            };
+            let cpus = &stub.cpus;
+            format!(
+                "stub {}{workers}, {} {} on processors {cpus:?}",
+                stub.model,
+                stub.work,
+                clean(&stub.service)
+            )
+        }
+    }
+}
+
+fn line(text: &mut String, cells: &[&str]) {
+    let mut row = String::new();
+    for (at, cell) in cells.iter().enumerate() {
+        let _ = if at == 0 { write!(row, "{cell:<18}") } else { write!(row, " {cell:>11}") };
+    }
+    let _ = writeln!(text, "{}", row.trim_end());
+}
+
+fn figures(text: &mut String, name: &str, figures: &Figures) {
+    let mut cells = vec![name.to_owned()];
+    cells.extend(TABLED.iter().map(|(p, _)| percentile(figures, p)));
+    cells.extend([shown(figures.mean), shown(figures.max)]);
+    line(text, &cells.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
+/// A percentile that falls among the unsuccessful is shown as the least it can be.
+fn percentile(figures: &Figures, name: &str) -> String {
+    match (figures.percentile(name), figures.censored_at_ns.get(name)) {
+        (Some(value), _) => value.to_string(),
+        (None, Some(at)) => format!(">={at}"),
+        (None, None) => "-".to_owned(),
+    }
+}
+
+fn changed(text: &mut String, name: &str, comparison: &Comparison) {
+    let label = if name == "p999" { "p99.9" } else { name };
+    match comparison.improvement.get(name) {
+        Some(Change { baseline_ns, optimized_ns, relative, relative_range: [least, most], .. }) => {
+            let percent = |share: f64| format!("{:+.1} %", -100.0 * share);
+            let spread = format!("({} .. {})", percent(*most), percent(*least));
+            let cells =
+                [label, &baseline_ns.to_string(), &optimized_ns.to_string(), &percent(*relative), &spread];
+            line(text, &cells);
+        }
+        None => {
+            let side = |report: &Report| match name {
+                "mean" => shown(report.response_ns.mean),
+                "max" => shown(report.response_ns.max),
+                _ => percentile(&report.response_ns, name),
+            };
+            line(text, &[label, &side(&comparison.baseline), &side(&comparison.optimized), "-"]);
+        }
+    }
+}
+
+fn shown(value: Option<Nanos>) -> String {
+    value.map_or("-".to_owned(), |v| v.to_string())
+}
+
+fn counts(report: &Report) -> String {
+    let t = &report.totals;
+    let mut text = format!(
+        "{} scheduled = {} completed + {} failed + {} unsent; {} successful",
+        t.scheduled, t.completed, t.failed, t.unsent, t.successful
+    );
+    if let Some(rate) = report.throughput_per_s {
+        let _ = write!(text, ", {rate:.1}/s");
+    }
+    if t.successful < t.scheduled || report.outcomes.len() > 1 {
+        let each: Vec<String> = report.outcomes.iter().map(|(key, n)| format!("{key} × {n}")).collect();
+        let _ = write!(text, "\noutcomes: {}", each.join(", "));
+    }
+    for (detail, n) in &report.outcome_details {
+        let _ = write!(text, "\n  {} × {n}", clean(detail));
+    }
+    if t.retries + t.unsolicited > 0 {
+        let _ = write!(text, "\nretries {}, unsolicited bytes {} times", t.retries, t.unsolicited);
+    }
+    text
+}
+
+fn outputs(comparison: &Comparison) -> String {
+    let outputs = &comparison.outputs;
+    match comparison.outputs_identical {
+        Some(true) => {
+            format!("answers identical: {} compared, {} missing", outputs.compared, outputs.missing)
+        }
+        Some(false) => format!(
+            "ANSWERS DIFFER: {} of {} (round/id {}{}); {} missing",
+            outputs.different,
+            outputs.compared,
+            outputs.examples.join(", "),
+            if outputs.different > outputs.examples.len() as u64 { ", …" } else { "" },
+            outputs.missing
+        ),
+        None => "answers not compared".to_owned(),
+    }
+}
+
+fn evidence(text: &mut String, report: &Report) {
+    split_table(text, &[("", report)]);
+    closed_loop(text, "", report.evidence.closed_loop.as_ref());
+}
+
+fn split_table(text: &mut String, reports: &[(&str, &Report)]) {
+    if reports.iter().all(|(_, report)| report.evidence.median.is_none()) {
+        text.push_str("\nwhere the time went: not evaluated (no Server-Timing in the answers)\n");
+        return;
+    }
+    text.push('\n');
+    line(text, &["mean parts", "response", "queue", "service", "transport", "conn wait", "send lag"]);
+    for (name, report) in reports {
+        let parts = [("p40–p60", &report.evidence.median), ("from p95", &report.evidence.tail)];
+        for (group, split) in parts {
+            let label = if name.is_empty() { group.to_owned() } else { format!("{name} {group}") };
+            match split {
+                Some(s) => split_row(text, &label, s),
+                None => line(text, &[&label, "-"]),
+            }
+        }
+    }
+}
+
+fn split_row(text: &mut String, label: &str, s: &Split) {
+    let parts = [s.response_ns, s.queue_ns, s.service_ns, s.transport_ns, s.conn_wait_ns, s.send_lag_ns];
+    let cells: Vec<String> = parts.iter().map(ToString::to_string).collect();
+    let mut row = vec![label];
+    row.extend(cells.iter().map(String::as_str));
+    line(text, &row);
+}
+
+fn closed_loop(text: &mut String, name: &str, closed: Option<&ClosedLoop>) {
+    let Some(c) = closed else { return };
+    let name = if name.is_empty() { String::new() } else { format!("{name}: ") };
+    let _ = write!(text, "{name}N = {} connections, S = {}", c.clients, c.service_mean_ns);
+    if let (Some(servers), Some(predicted), Some(residual)) = (c.servers, c.predicted_ns, c.p50_residual) {
+        let _ = write!(
+            text,
+            ", c = {servers}: predicted R = {predicted}, measured p50 of all requests {} ({:+.2} %)",
+            shown(c.response_p50_ns),
+            100.0 * residual
+        );
+    }
+    if let Some(effective) = c.effective_parallelism {
+        let _ = write!(text, "; c_eff = N·S/R = {effective:.2}");
+    }
+    text.push('\n');
+}
+
+fn validity(text: &mut String, name: &str, validity: &Validity) {
+    let verdict = match validity.verdict {
+        Verdict::Valid => "VALID",
+        Verdict::Suspect => "SUSPECT",
+        Verdict::Invalid => "INVALID",
+    };
+    let blind: Vec<&str> =
+        validity.checks.iter().filter(|c| c.level == Level::NotEvaluated).map(|c| c.rule.as_str()).collect();
+    let blind =
+        if blind.is_empty() { String::new() } else { format!(" (not visible: {})", blind.join(", ")) };
+    let _ = writeln!(text, "{name}: {verdict}{blind}");
+    for finding in &validity.findings {
+        let limit = match (finding.level, finding.invalid_above) {
+            (Level::Invalid, Some(limit)) => limit,
+            _ => finding.suspect_above,
+        };
+        let whom = if finding.about == About::Instrument { "instrument" } else { "target" };
+        let level = if finding.level == Level::Invalid { "INVALID" } else { "SUSPECT" };
+        let _ = writeln!(
+            text,
+            "  {level} {} ({whom}): {:.2} > {limit} {}; {}",
+            finding.rule,
+            finding.figure.unwrap_or_default(),
+            finding.unit,
+            finding.meaning
+        );
+    }
+}
+
+fn sla(text: &mut String, name: &str, sla: &SlaReport) {
+    if sla.rules.is_empty() {
+        return;
+    }
+    let word = |verdict| match verdict {
+        SlaVerdict::Met => "MET",
+        SlaVerdict::NotMet => "NOT MET",
+        SlaVerdict::Inconclusive => "INCONCLUSIVE",
+        SlaVerdict::NotEvaluated => "NOT EVALUATED",
+    };
+    let _ = writeln!(text, "{name}: {}", word(sla.verdict));
+    for rule in &sla.rules {
+        let _ = writeln!(text, "  {}: {} ({})", rule.rule, word(rule.verdict), rule.reason);
+    }
+}
+
+fn logs(text: &mut String, logs: &[LogFile]) {
+    for log in logs.iter().filter(|log| log.lost > 0 || log.error.is_some()) {
+        let why = log.error.as_deref().unwrap_or("the writer could not keep up");
+        let _ = writeln!(
+            text,
+            "LOG INCOMPLETE: {} rows are not in {} ({why}); the figures above have them all",
+            log.lost, log.file
+        );
+    }
+}
+
+/// Text from outside must not steer the terminal.
+fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
