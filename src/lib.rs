@@ -8,11 +8,13 @@
 #![deny(unsafe_code)]
 
 pub mod analyze;
+pub mod cli;
 pub mod engine;
 pub mod facts;
 pub mod load;
 pub mod output;
 pub mod plan;
+pub mod preset;
 pub mod record;
 pub mod report;
 pub mod run;

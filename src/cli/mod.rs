@@ -1,0 +1,280 @@
+//! Flags: their syntax and defaults, and the plan that follows from them. No I/O: what the machine and its
+//! files say is handed in.
+
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args};
+
+use crate::load::schedule::{Extent, Rate};
+use crate::load::time::Nanos;
+use crate::plan::{KeepalivePlan, WaitPlan};
+use crate::preset::Preset;
+
+mod planning;
+mod values;
+
+pub use values::CpuList;
+use values::{parse_cpus, parse_extent, parse_keepalive, parse_model, parse_preset, parse_rate};
+
+/// What is wrong with the command line.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// argv alone shows it. Exit code 64.
+    #[error("{0}")]
+    Usage(String),
+    /// It is wrong on this machine. Exit code 1.
+    #[error("{0}")]
+    Machine(String),
+}
+
+fn usage<T>(text: impl Into<String>) -> Result<T, CliError> {
+    Err(CliError::Usage(text.into()))
+}
+
+/// The load and how it is offered.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Load")]
+pub struct LoadArgs {
+    /// Connections over all threads [default: 20]
+    #[arg(short = 'c', long, value_name = "N")]
+    pub connections: Option<u32>,
+    /// Measured requests over all connections [default: 400 where -d is not given]
+    #[arg(short = 'n', long, value_name = "N")]
+    pub requests: Option<u64>,
+    /// Measure for so long, as in 10s; with -n: whichever ends first
+    #[arg(short = 'd', long, value_name = "TIME")]
+    pub duration: Option<Nanos>,
+    /// Open loop: requests per second at a constant rate, as in 1000/s, whatever the answers do [default: closed loop]
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    pub rate: Option<Rate>,
+    /// Closed loop: pause between an answer and the next request of its connection
+    #[arg(long, value_name = "TIME")]
+    pub think: Option<Nanos>,
+    /// Send so many requests, or for so long (as in 2s), before measuring; reported apart
+    #[arg(long, value_name = "N|TIME", value_parser = parse_extent)]
+    pub warmup: Option<Extent>,
+    /// From handing a request to the kernel to the last byte of its answer
+    #[arg(long, value_name = "TIME", default_value = "30s")]
+    pub timeout: Nanos,
+    /// For opening one connection
+    #[arg(long, value_name = "TIME", default_value = "5s")]
+    pub connect_timeout: Nanos,
+    /// After the end of the load: wait so long for outstanding answers [default: the timeout]
+    #[arg(long, value_name = "TIME")]
+    pub drain: Option<Nanos>,
+    /// No request is drawn later than this after the start; bounds a run that has only -n
+    #[arg(long, value_name = "TIME", default_value = "1h")]
+    pub max_time: Nanos,
+    /// Requests per connection: on, off, or a number
+    #[arg(long, value_name = "on|off|N", default_value = "on", value_parser = parse_keepalive)]
+    pub keepalive: KeepalivePlan,
+    /// Send a request once more, on a fresh connection, when its keep-alive connection had been closed
+    #[arg(long)]
+    pub retry_stale: bool,
+    /// The seed of everything random
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+}
+
+/// What is sent, and what counts as success.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Request")]
+pub struct RequestArgs {
+    /// Method [default: GET, with a body POST]
+    #[arg(short = 'X', long, value_name = "METHOD")]
+    pub method: Option<String>,
+    /// A header field, as in 'Accept: application/json'; can be repeated
+    #[arg(short = 'H', long = "header", value_name = "FIELD")]
+    pub headers: Vec<String>,
+    /// The body, as text
+    #[arg(long, value_name = "TEXT", conflicts_with = "body_file")]
+    pub body: Option<String>,
+    /// The body, from a file
+    #[arg(long, value_name = "FILE")]
+    pub body_file: Option<String>,
+    /// Take a digest (xxh64) of each response body; compare does so by itself
+    #[arg(long)]
+    pub digest: bool,
+    /// Statuses that count as success, as in 2xx,304
+    #[arg(long, value_name = "LIST", default_value = "2xx,3xx")]
+    pub ok: String,
+}
+
+/// The instrument's own resources, and what it leaves behind.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Instrument and output")]
+pub struct ToolArgs {
+    /// Client threads, each pinned to one processor [default: one on each processor not given to the server]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Processors of the client, as in 1,3-5
+    #[arg(long, value_name = "LIST", value_parser = parse_cpus)]
+    pub cpus: Option<CpuList>,
+    /// How client threads wait
+    #[arg(long, value_enum, default_value_t = WaitPlan::Auto)]
+    pub wait: WaitPlan,
+    /// I/O engine
+    #[arg(long, value_name = "ENGINE", default_value = "epoll", value_parser = ["epoll"])]
+    pub engine: String,
+    /// A rule for the gate, as in 'p95<=800ms', 'errors<1%', 'throughput>=500/s'; p0 to p99.999, mean, max, errors,
+    /// timeouts, throughput; can be repeated [default of compare: 'p95<=800ms'; of run: none]
+    #[arg(long, value_name = "RULE")]
+    pub sla: Vec<String>,
+    /// A run that is SUSPECT fails like one that is INVALID
+    #[arg(long)]
+    pub strict: bool,
+    /// Folder of the results; an earlier one is renamed to DIR.1, DIR.2, …
+    #[arg(long, value_name = "DIR", default_value = "results")]
+    pub out: PathBuf,
+    /// Leave out the per-request CSV
+    #[arg(long)]
+    pub no_log: bool,
+}
+
+/// The stub, named as in `hairspring stub`.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Stub server")]
+pub struct StubArgs {
+    /// Worker threads of pool, event loops of per-core [default: 8]
+    #[arg(long, value_name = "N")]
+    pub workers: Option<u32>,
+    /// Service time: fixed:50ms, normal:50ms,8ms, lognormal:50ms,0.5, exp:50ms, bimodal:1ms,0.99,101ms,
+    /// peaks:50ms,8ms,0.05,400ms [default: normal:50ms,8ms]
+    #[arg(long, value_name = "DIST")]
+    pub service: Option<String>,
+    /// Spend the service time by sleeping or by burning processor time [default: sleep]
+    #[arg(long, value_name = "sleep|spin", value_parser = ["sleep", "spin"])]
+    pub work: Option<String>,
+    /// The seed of the service times
+    #[arg(long, value_name = "N")]
+    pub work_seed: Option<u64>,
+    /// The stub's own log of stamps, one row per request
+    #[arg(long, value_name = "FILE")]
+    pub server_log: Option<String>,
+    /// Requests that may wait for a worker of pool; more get 503
+    #[arg(long, value_name = "N")]
+    pub queue_limit: Option<u32>,
+    /// Requests per second that are admitted; more get 429
+    #[arg(long, value_name = "RATE")]
+    pub rate_limit: Option<String>,
+    /// Size of the payload in an answer
+    #[arg(long, value_name = "BYTES")]
+    pub payload_bytes: Option<u32>,
+    /// Length of the accept queue
+    #[arg(long, value_name = "N")]
+    pub backlog: Option<u32>,
+}
+
+impl StubArgs {
+    fn is_used(&self) -> bool {
+        self.workers.is_some()
+            || self.service.is_some()
+            || self.work.is_some()
+            || self.work_seed.is_some()
+            || self.server_log.is_some()
+            || !self.extra().is_empty()
+    }
+
+    fn extra(&self) -> Vec<String> {
+        let number = |name: &str, value: Option<u32>| value.map(|v| [format!("--{name}"), v.to_string()]);
+        let rate = self.rate_limit.as_ref().map(|rate| ["--rate-limit".to_owned(), rate.clone()]);
+        [
+            number("queue-limit", self.queue_limit),
+            rate,
+            number("payload-bytes", self.payload_bytes),
+            number("backlog", self.backlog),
+        ]
+        .into_iter()
+        .flatten()
+        .flatten()
+        .collect()
+    }
+}
+
+/// Flags that both measuring commands have.
+#[derive(Debug, Clone, Args)]
+pub struct CommonArgs {
+    /// The load.
+    #[command(flatten)]
+    pub load: LoadArgs,
+    /// The request.
+    #[command(flatten)]
+    pub request: RequestArgs,
+    /// The stub.
+    #[command(flatten)]
+    pub stub: StubArgs,
+    /// Processors of a server that hairspring starts, as in 0,2-3 [default: the first half]
+    #[arg(long, value_name = "LIST", value_parser = parse_cpus, help_heading = "Stub server")]
+    pub server_cpus: Option<CpuList>,
+    /// Threads, judgement, files.
+    #[command(flatten)]
+    pub tool: ToolArgs,
+}
+
+/// `hairspring run`
+#[derive(Debug, Clone, Args)]
+#[command(group(ArgGroup::new("what").required(true).args(["url", "stub_model"])))]
+pub struct RunArgs {
+    /// What to measure, as in http://127.0.0.1:8080/v1/infer
+    #[arg(value_name = "URL")]
+    pub url: Option<String>,
+    /// Measure the stub with this threading model instead: single, threads, pool, per-core
+    #[arg(long = "stub", value_name = "MODEL", value_parser = parse_model)]
+    pub stub_model: Option<String>,
+    /// All else.
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// `hairspring compare`
+#[derive(Debug, Clone, Args)]
+pub struct CompareArgs {
+    /// Threading model of the stub as baseline: single, threads, pool, per-core [default: single]
+    #[arg(long, value_name = "MODEL", value_parser = parse_model, conflicts_with = "baseline_url")]
+    pub baseline_stub: Option<String>,
+    /// Threading model of the stub as optimized [default: pool]
+    #[arg(long, value_name = "MODEL", value_parser = parse_model, conflicts_with = "optimized_url")]
+    pub optimized_stub: Option<String>,
+    /// Measure this as baseline
+    #[arg(long, value_name = "URL")]
+    pub baseline_url: Option<String>,
+    /// Measure this as optimized
+    #[arg(long, value_name = "URL")]
+    pub optimized_url: Option<String>,
+    /// Start the baseline with this command (sh -c), wait until its URL answers, stop it after each round
+    #[arg(long, value_name = "CMD", requires = "baseline_url")]
+    pub baseline_cmd: Option<String>,
+    /// The same for the optimized
+    #[arg(long, value_name = "CMD", requires = "optimized_url")]
+    pub optimized_cmd: Option<String>,
+    /// How long a started server may take until its URL answers
+    #[arg(long, value_name = "TIME", default_value = "30s")]
+    pub ready_timeout: Nanos,
+    /// Rounds; each measures both, in random order, on fresh servers [default: 3]
+    #[arg(long, value_name = "N")]
+    pub rounds: Option<u32>,
+    /// A named set of defaults: quick (400 requests, 20 connections, normal:50ms,8ms, 8 workers; the default) or founding
+    /// (fixed:127.6ms, 4 workers); other flags win over it
+    #[arg(long, value_name = "NAME", value_parser = parse_preset)]
+    pub preset: Option<Preset>,
+    /// Do not compare the answers: for services that stamp them with times or random values
+    #[arg(long)]
+    pub ignore_output: bool,
+    /// All else.
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// `hairspring gate`
+#[derive(Debug, Clone, Args)]
+pub struct GateArgs {
+    /// A report.json or comparison.json; of a comparison, the optimized side is judged
+    #[arg(value_name = "REPORT.json")]
+    pub report: PathBuf,
+    /// A rule, as in 'p95<=800ms', 'errors<1%', 'throughput>=500/s'; can be repeated
+    #[arg(long, value_name = "RULE", required = true)]
+    pub sla: Vec<String>,
+    /// A run that is SUSPECT fails like one that is INVALID
+    #[arg(long)]
+    pub strict: bool,
+}

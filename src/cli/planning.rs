@@ -1,0 +1,282 @@
+//! From flags to the plan: defaults, presets, and what contradicts itself. What only the machine can tell (its
+//! processors) is handed in.
+
+use crate::analyze::gate::Rule;
+use crate::load::schedule::{Extent, Load};
+use crate::load::time::Nanos;
+use crate::plan::{Body, Client, Limits, Plan, Request, Server, Stub, Target};
+use crate::preset::{PRESETS, Preset};
+
+use super::values::{is_loopback, is_token, parse_header, parse_ok, parse_rules, parse_url};
+use super::{CliError, CommonArgs, CompareArgs, CpuList, GateArgs, RunArgs, usage};
+
+/// The body of requests to the stub, unless another is given.
+const STUB_BODY: &str = r#"{"prompt":"How late is late?","max_tokens":64}"#;
+
+impl RunArgs {
+    /// The plan, on a machine whose usable processors are `allowed`.
+    pub fn plan(&self, allowed: &[usize]) -> Result<Plan, CliError> {
+        let preset = PRESETS[0];
+        let (url, stub) = match (&self.url, &self.stub_model) {
+            (Some(url), _) => (Some(parse_url(url)?), None),
+            (None, model) => (None, model.clone()),
+        };
+        self.common.refuse_idle_flags(stub.is_some(), stub.is_some())?;
+        let local = stub.is_some() || url.as_ref().is_some_and(is_loopback);
+        let cpus = self.common.processors(allowed, local)?;
+        let server = match &stub {
+            Some(model) => Server::Stub(self.common.stub(model, preset, &cpus.server)),
+            None => Server::External,
+        };
+        let target = Target { name: "target".to_owned(), url, server };
+        let rules = parse_rules(&self.common.tool.sla)?;
+        self.common.plan(target, preset, &cpus, &rules, self.common.request.digest, 1)
+    }
+}
+
+impl CompareArgs {
+    /// The plans of baseline and optimized; they differ in their target alone.
+    pub fn plans(&self, allowed: &[usize]) -> Result<[Plan; 2], CliError> {
+        let preset = self.preset.unwrap_or(PRESETS[0]);
+        let rounds = self.rounds.unwrap_or(preset.rounds);
+        if rounds == 0 || rounds > 1_000 {
+            return usage(format!("--rounds {rounds}: from 1 to 1000"));
+        }
+        let urls =
+            [&self.baseline_url, &self.optimized_url].map(|url| url.as_deref().map(parse_url).transpose());
+        let [baseline_url, optimized_url] = urls;
+        let urls = [baseline_url?, optimized_url?];
+        let commands = [&self.baseline_cmd, &self.optimized_cmd];
+        let any_stub = urls.iter().any(Option::is_none);
+        let any_started = any_stub || commands.iter().any(|c| c.is_some());
+        self.common.refuse_idle_flags(any_stub, any_started)?;
+        let local = any_started || urls.iter().flatten().any(is_loopback);
+        let cpus = self.common.processors(allowed, local)?;
+        let default_rule = ["p95<=800ms".to_owned()];
+        let sla = if self.common.tool.sla.is_empty() { &default_rule[..] } else { &self.common.tool.sla };
+        let rules = parse_rules(sla)?;
+        let models = [
+            self.baseline_stub.as_deref().unwrap_or("single"),
+            self.optimized_stub.as_deref().unwrap_or("pool"),
+        ];
+        let mut plans = Vec::with_capacity(2);
+        for (side, url) in urls.into_iter().enumerate() {
+            let server = match (&url, commands[side]) {
+                (None, _) => Server::Stub(self.common.stub(models[side], preset, &cpus.server)),
+                (Some(_), Some(command)) => Server::Command {
+                    command: command.clone(),
+                    cpus: cpus.server.clone(),
+                    ready_timeout: self.ready_timeout,
+                },
+                (Some(_), None) => Server::External,
+            };
+            let name = ["baseline", "optimized"][side].to_owned();
+            let target = Target { name, url, server };
+            let digest = self.common.request.digest || !self.ignore_output;
+            plans.push(self.common.plan(target, preset, &cpus, &rules, digest, rounds)?);
+        }
+        Ok(plans.try_into().expect("there are two sides"))
+    }
+}
+
+impl GateArgs {
+    /// The rules.
+    pub fn rules(&self) -> Result<Vec<Rule>, CliError> {
+        parse_rules(&self.sla)
+    }
+}
+
+/// Who runs where.
+struct Processors {
+    server: Vec<usize>,
+    client: Vec<usize>,
+    exclusive: bool,
+}
+
+impl CommonArgs {
+    fn plan(
+        &self,
+        target: Target,
+        preset: Preset,
+        cpus: &Processors,
+        rules: &[Rule],
+        digest: bool,
+        rounds: u32,
+    ) -> Result<Plan, CliError> {
+        let load = &self.load;
+        let measure = self.extent(preset);
+        let connections = self.connections(preset, measure)?;
+        for (flag, time) in [("--timeout", load.timeout), ("--connect-timeout", load.connect_timeout)] {
+            if time == Nanos::ZERO {
+                return usage(format!("{flag} 0 would fail every request: give a time, as in 30s"));
+            }
+        }
+        if load.duration == Some(Nanos::ZERO) {
+            return usage("-d 0 measures nothing: give a time, as in 10s");
+        }
+        if load.rate.is_some() && load.think.is_some() {
+            return usage("--think belongs to the closed loop and --rate to the open loop: give one of them");
+        }
+        let threads = self.threads(cpus, connections)?;
+        let is_stub = matches!(target.server, Server::Stub(_));
+        Ok(Plan {
+            request: self.request(is_stub)?,
+            target,
+            load: match load.rate {
+                Some(rate) => Load::Constant { rate },
+                None => Load::Closed { think: load.think.unwrap_or(Nanos::ZERO) },
+            },
+            connections,
+            warmup: load.warmup.unwrap_or(Extent::NONE),
+            measure,
+            keepalive: load.keepalive,
+            limits: Limits {
+                timeout: load.timeout,
+                connect_timeout: load.connect_timeout,
+                drain: load.drain.unwrap_or(load.timeout),
+                time_cap: load.max_time,
+            },
+            client: Client {
+                engine: self.tool.engine.clone(),
+                cpus: threads,
+                exclusive: cpus.exclusive,
+                wait: self.tool.wait,
+            },
+            ok: parse_ok(&self.request.ok)?,
+            retry_stale: load.retry_stale,
+            digest,
+            log: !self.tool.no_log,
+            seed: load.seed,
+            rounds,
+            sla: rules.iter().map(ToString::to_string).collect(),
+        })
+    }
+
+    fn extent(&self, preset: Preset) -> Extent {
+        match (self.load.requests, self.load.duration) {
+            (None, None) if self.load.rate.is_some() => {
+                Extent { count: None, time: Some(Nanos::from_secs(10)) }
+            }
+            (None, None) => Extent { count: Some(preset.requests), time: None },
+            (count, time) => Extent { count, time },
+        }
+    }
+
+    fn connections(&self, preset: Preset, measure: Extent) -> Result<u32, CliError> {
+        match (self.load.connections, measure.count) {
+            (Some(0), _) => usage("-c 0: at least one connection is needed"),
+            (_, Some(0)) => usage("-n 0: at least one request is needed"),
+            (Some(c), Some(n)) if n < u64::from(c) => usage(format!(
+                "-n {n} is less than -c {c}: some connections would have nothing to send; lower -c or raise -n"
+            )),
+            (Some(c), _) if c > 1_000_000 => usage(format!("-c {c}: at most 1000000")),
+            (Some(c), _) => Ok(c),
+            (None, Some(n)) => Ok(preset.connections.min(u32::try_from(n).unwrap_or(u32::MAX))),
+            (None, None) => Ok(preset.connections),
+        }
+    }
+
+    fn threads(&self, cpus: &Processors, connections: u32) -> Result<Vec<usize>, CliError> {
+        let most = cpus.client.len().min(connections as usize);
+        let threads = self.tool.threads.unwrap_or(most);
+        match threads {
+            0 => usage("--threads 0: at least one thread is needed"),
+            t if t > connections as usize => {
+                usage(format!("--threads {t} is more than -c {connections}: a thread needs a connection"))
+            }
+            t if t > cpus.client.len() => Err(CliError::Machine(format!(
+                "--threads {t}, but the client has {} processors here: lower it, or name more with --cpus",
+                cpus.client.len()
+            ))),
+            t => Ok(cpus.client[..t].to_vec()),
+        }
+    }
+
+    /// The server gets the first half of the processors when it runs here, the client the rest.
+    fn processors(&self, allowed: &[usize], local: bool) -> Result<Processors, CliError> {
+        let half = if allowed.len() > 1 { allowed.len().div_ceil(2) } else { 0 };
+        let check = |flag: &str, list: &CpuList| match list.0.iter().find(|cpu| !allowed.contains(cpu)) {
+            Some(cpu) => Err(CliError::Machine(format!(
+                "{flag}: processor {cpu} is not available here; available are {allowed:?}"
+            ))),
+            None => Ok(list.0.clone()),
+        };
+        let client_given = self.tool.cpus.as_ref().map(|list| check("--cpus", list)).transpose()?;
+        let server = match &self.server_cpus {
+            Some(list) => check("--server-cpus", list)?,
+            None if !local => Vec::new(),
+            None => {
+                let free = |cpu: &&usize| !client_given.as_ref().is_some_and(|given| given.contains(cpu));
+                let rest: Vec<usize> = allowed.iter().filter(free).copied().collect();
+                match (&client_given, rest.is_empty()) {
+                    (Some(_), false) => rest,
+                    (None, _) if half > 0 => allowed[..half].to_vec(),
+                    _ => allowed.to_vec(),
+                }
+            }
+        };
+        let client = client_given.unwrap_or_else(|| {
+            let rest: Vec<usize> = allowed.iter().filter(|cpu| !server.contains(cpu)).copied().collect();
+            if rest.is_empty() { allowed.to_vec() } else { rest }
+        });
+        let exclusive = allowed.len() > 1 && !client.iter().any(|cpu| server.contains(cpu));
+        Ok(Processors { server, client, exclusive })
+    }
+
+    fn stub(&self, model: &str, preset: Preset, cpus: &[usize]) -> Stub {
+        let args = &self.stub;
+        Stub {
+            model: model.to_owned(),
+            workers: args.workers.unwrap_or(preset.workers),
+            service: args.service.clone().unwrap_or_else(|| preset.service.to_owned()),
+            work: args.work.clone().unwrap_or_else(|| preset.work.to_owned()),
+            work_seed: args.work_seed.unwrap_or(self.load.seed),
+            cpus: cpus.to_vec(),
+            server_log: args.server_log.clone(),
+            extra: args.extra(),
+        }
+    }
+
+    fn request(&self, is_stub: bool) -> Result<Request, CliError> {
+        let args = &self.request;
+        let body = match (&args.body, &args.body_file) {
+            (Some(text), _) => Body::Text { text: text.clone() },
+            (None, Some(path)) => Body::File { path: path.clone() },
+            (None, None) if is_stub && args.method.as_deref().is_none_or(|m| m == "POST") => {
+                Body::Text { text: STUB_BODY.to_owned() }
+            }
+            (None, None) => Body::None,
+        };
+        let default = if body == Body::None { "GET" } else { "POST" };
+        let method = args.method.clone().unwrap_or_else(|| default.to_owned());
+        if !is_token(&method) {
+            return usage(format!("-X {method:?} is not a method: letters, as in POST"));
+        }
+        if method == "CONNECT" {
+            return usage("-X CONNECT asks for a tunnel, not for an answer; it is not supported");
+        }
+        // A server may ask for the length of a body that such a method announces (RFC 9110 §8.6).
+        let announces = ["POST", "PUT", "PATCH"].contains(&method.as_str());
+        let body = if announces && body == Body::None { Body::Text { text: String::new() } } else { body };
+        let headers = args.headers.iter().map(|field| parse_header(field)).collect::<Result<_, _>>()?;
+        Ok(Request { method, headers, body })
+    }
+
+    fn refuse_idle_flags(&self, stub: bool, started: bool) -> Result<(), CliError> {
+        if self.stub.is_used() && !stub {
+            return usage(
+                "--workers, --service, --work and the other flags of the stub do nothing for a server at a URL: leave \
+                 them out, or measure the stub with --stub MODEL",
+            );
+        }
+        if self.server_cpus.is_some() && !started {
+            return usage(
+                "--server-cpus pins a server that hairspring starts; this one runs already (use taskset)",
+            );
+        }
+        if self.stub.workers == Some(0) {
+            return usage("--workers 0: at least one worker is needed");
+        }
+        Ok(())
+    }
+}

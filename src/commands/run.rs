@@ -1,0 +1,46 @@
+//! `hairspring run`: one target, one round.
+
+use hairspring::analyze::gate::Rule;
+use hairspring::cli::RunArgs;
+use hairspring::output::OutDir;
+use hairspring::report::{Inputs, Report, json, text};
+use hairspring::sys::signal::StopFlag;
+use hairspring::sys::{affinity, host};
+
+use super::{Console, Failure, Judgement, Series, environment_failed, unix_ms};
+
+pub(crate) fn execute(args: &RunArgs, console: &mut Console<'_>) -> Result<u8, Failure> {
+    let plan = args.plan(&affinity::allowed())?;
+    let mut series = Series::new(plan)?;
+    let stop = StopFlag::install().map_err(Failure::environment)?;
+    let dir = OutDir::create(&args.common.tool.out, &json::render(&series.plan))?;
+    let host = host::read();
+    console.progress(&format!("measuring: {}", series.plan.load_in_words()));
+    series.measure(&dir, 0, &stop)?;
+    let rules: Vec<Rule> = series.plan.sla.iter().filter_map(|text| text.parse().ok()).collect();
+    let report = Report::new(Inputs {
+        plan: &series.plan,
+        host: &host,
+        rounds: &series.rounds,
+        positions: &series.positions,
+        rules: &rules,
+        logs: series.logs(),
+        created_unix_ms: unix_ms(),
+        complete: stop.count() == 0,
+    });
+    let written = dir.write("report.json", &json::render(&report));
+    console.print(&text::run(&report));
+    let environment_failed = environment_failed(&report, &series, console) || console.print_failed;
+    written?;
+    console.progress(&format!("report: {}", dir.file("report.json").display()));
+    let judgement = Judgement {
+        interrupted: stop.count() > 0,
+        environment_failed,
+        asked: !rules.is_empty() || args.common.tool.strict,
+        validity: report.validity.verdict,
+        strict: args.common.tool.strict,
+        sla: report.sla.verdict,
+        outputs_differ: false,
+    };
+    Ok(judgement.conclude(console))
+}
