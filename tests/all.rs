@@ -1,0 +1,25 @@
+//! The functional tests: the real binary against real sockets, on loopback alone.
+//!
+//! One test binary, so that it links once. `support` is the harness; each other module is one subject:
+//! - `cli`: what is refused before anything is measured, and how it says so;
+//! - `e2e`: every threading model under every load, every kind of answer, both commands;
+//! - `faults`: what servers, disks and users do to a run in progress;
+//! - `formats`: the files, recomputed from the CSV by a second implementation;
+//! - `golden`: the texts of reports, from made-up samples;
+//! - `foreign`: nginx, Python's http.server and curl as the other end;
+//! - `simulation`: the whole load path in virtual worlds, by seed;
+//! - `tidy`: the walls between the rooms, read from the source text.
+//!
+//! No test asserts a tight time: the machine is shared. A program that is missing is skipped with a line that
+//! begins with `SKIPPED:`.
+#![allow(clippy::print_stderr)] // where a failed test left its files
+
+mod cli;
+mod e2e;
+mod faults;
+mod foreign;
+mod formats;
+mod golden;
+mod simulation;
+mod support;
+mod tidy;

@@ -1,0 +1,144 @@
+//! What the machine refuses: room on the disk, descriptors, a reader of our output.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::support::{Rows, Scratch, Scripted, check_report, ok};
+
+/// A file system of this size, unmounted when dropped; `None` where we may not mount one.
+struct Tmpfs(PathBuf);
+
+impl Tmpfs {
+    fn mount(at: &Path, size: &str) -> Option<Self> {
+        std::fs::create_dir_all(at).unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
+            .arg(at)
+            .output();
+        match mounted {
+            Ok(output) if output.status.success() => Some(Self(at.to_owned())),
+            refused => {
+                let why = format!("no tmpfs can be mounted here, so no disk can be full: {refused:?}");
+                crate::support::skipped(&why);
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_is_loud_and_loses_no_figure() {
+    let scratch = Scratch::new("full-disk");
+    let Some(disk) = Tmpfs::mount(&scratch.path("disk"), "64k") else { return };
+    let server = Scripted::answering(|_| ok("x"));
+    let flags = format!("run {} -n 3000 -c 4 --wait park --out disk/results", server.url("/"));
+    let finished = scratch.hairspring(&flags).run().expect(1);
+    assert!(finished.stderr.contains("No space left"), "{finished}");
+    assert!(finished.stdout.contains("3000 scheduled = 3000 completed"), "{finished}");
+    assert!(finished.stdout.contains("validity:"), "{finished}");
+    // what could be written is whole rows
+    let rows = Rows::read(&scratch.path("disk/results/requests.csv"));
+    assert!(rows.rows.len() > 50 && rows.rows.len() < 3_000, "{}", rows.rows.len());
+    drop(disk);
+}
+
+#[test]
+fn a_log_that_cannot_be_written_to_its_end_is_an_environment_failure_with_its_count() {
+    let scratch = Scratch::new("log-limit");
+    let server = Scripted::answering(|_| ok("x"));
+    // no file may grow beyond 64 KiB: the report fits, the log does not
+    let flags = format!("run {} -n 3000 -c 4 --wait park --sla errors<=100%", server.url("/"));
+    let finished = scratch.hairspring(&flags).ulimit("-f 128").run().expect(1);
+    let report = scratch.json("results/report.json");
+    let log = &report["logs"][0];
+    let (written, lost) = (log["rows"].as_u64().unwrap(), log["lost"].as_u64().unwrap());
+    let rows = Rows::read(&scratch.path("results/requests.csv"));
+    assert!(lost > 0 && !rows.rows.is_empty(), "{log}");
+    assert!(log["error"].as_str().is_some_and(|error| error.contains("too large")), "{log}");
+    assert!(finished.stderr.contains("rows are missing in requests.csv"), "{finished}");
+    // the figures are complete all the same
+    assert_eq!(report["totals"]["completed"], 3_000);
+    assert_eq!(report["histograms"]["response_ok"]["count"], 3_000);
+    assert!(finished.stdout.contains("3000 scheduled = 3000 completed"), "{finished}");
+    assert_eq!(written + lost, 3_000, "{log}");
+    assert_eq!(rows.rows.len() as u64, written, "the report counts rows that the file does not have: {log}");
+}
+
+#[test]
+fn a_server_log_that_cannot_be_written() {
+    let scratch = Scratch::new("server-log");
+    let absent =
+        "run --stub pool --service fixed:0ms -n 4 -c 1 --wait park --server-log no/such/folder/x.csv";
+    let finished = scratch.hairspring(absent).run().expect(1);
+    assert!(finished.stderr.contains("no/such/folder/x.csv"), "{finished}");
+    let full = "run --stub pool --service fixed:0ms -n 40 -c 1 --wait park --server-log /dev/full";
+    let finished = scratch.hairspring(full).run().expect(1);
+    assert!(finished.stderr.contains("/dev/full") || finished.stderr.contains("server log"), "{finished}");
+}
+
+#[test]
+fn a_server_log_has_a_row_for_every_request() {
+    let scratch = Scratch::new("server-log-rows");
+    let flags =
+        "run --stub single --service fixed:1ms -n 30 -c 3 --warmup 5 --wait park --server-log stamps.csv";
+    scratch.hairspring(flags).run().expect(0);
+    let server = Rows::read(&scratch.path("stamps.csv"));
+    let client = check_report(&scratch.json("results/report.json"), &scratch.path("results/requests.csv"));
+    assert_eq!(server.rows.len(), 35);
+    for row in &client.rows {
+        let id = row.text("request_id");
+        let mut matching = server.rows.iter().filter(|r| r.text("id") == id);
+        let theirs = matching.next().unwrap_or_else(|| panic!("id {id} is not in the server's log"));
+        assert!(matching.next().is_none(), "id {id} twice");
+        // one clock for both: the server's stamps lie within the client's
+        let stamps =
+            ["received", "read", "started", "ended", "written"].map(|s| theirs.ns(&format!("{s}_ns")));
+        let all = [&[row.ns("issued_ns")][..], &stamps[..4], &[row.ns("done_ns")]].concat();
+        assert!(all.is_sorted(), "{row:?} {theirs:?}");
+        assert_eq!(row.ns("server_service_ns"), stamps[3] - stamps[2]);
+        assert_eq!(row.ns("server_queue_ns"), stamps[2] - stamps[0]);
+    }
+}
+
+#[test]
+fn a_reader_that_went_away_is_no_failure() {
+    let scratch = Scratch::new("head");
+    let server = Scripted::answering(|_| ok("x"));
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let flags = format!("run {} -n 20 -c 2 --wait park", server.url("/"));
+    let finished = scratch.hairspring(&flags).stdout_to(writer).run().expect(0);
+    assert!(!finished.stderr.contains("panicked"), "{finished}");
+    assert_eq!(scratch.json("results/report.json")["totals"]["completed"], 20);
+    for flags in ["run --help", "gate results/report.json --sla p50<=900s"] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let finished = scratch.hairspring(flags).stdout_to(writer).run();
+        assert!([0, 3].contains(&finished.code()) && finished.stderr.is_empty(), "{finished}");
+    }
+}
+
+#[test]
+fn descriptors_that_run_out_are_our_own_fault() {
+    let scratch = Scratch::new("descriptors");
+    let server = Scripted::answering(|_| ok("x"));
+    let flags = format!("run {} -n 120 -c 60 --wait park", server.url("/"));
+    let finished = scratch.hairspring(&flags).ulimit("-n 30").run();
+    assert!([0, 1].contains(&finished.code()), "{finished}");
+    let report = scratch.json("results/report.json");
+    check_report(&report, &scratch.path("results/requests.csv")).expect_ids(120);
+    let ours = report["outcomes"]["local-resource"].as_u64().unwrap_or(0);
+    assert!(ours > 0, "{finished}");
+    assert_eq!(ours + report["outcomes"]["200"].as_u64().unwrap_or(0), 120, "{}", report["outcomes"]);
+    let details = report["outcome_details"].as_object().unwrap();
+    assert!(details.keys().all(|key| key.starts_with("local-resource: Too many open files")), "{details:?}");
+    assert_eq!(details.values().next(), Some(&json!(ours)));
+}

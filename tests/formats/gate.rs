@@ -1,0 +1,189 @@
+//! Judging a saved report: at, below and above the limit, and what is never judged.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::{Scratch, Scripted, ok, patched};
+
+/// A scratch folder with a VALID `saved.json` of 400 requests, and the report.
+fn saved() -> (Scratch, Value) {
+    let scratch = Scratch::new("gate");
+    let server = Scripted::answering(|heard| {
+        std::thread::sleep(Duration::from_micros(heard.id().parse::<u64>().unwrap() % 40 * 50));
+        ok("x")
+    });
+    scratch.hairspring(&format!("run {} -n 400 -c 4 --wait park", server.url("/"))).run().expect(0);
+    patched(&scratch, "results/report.json", "saved.json", &[("/validity/verdict", json!("valid"))]);
+    let report = scratch.json("saved.json");
+    (scratch, report)
+}
+
+/// Milliseconds with six decimals: nanoseconds, exactly.
+fn ms(ns: u64) -> String {
+    format!("{}.{:06}ms", ns / 1_000_000, ns % 1_000_000)
+}
+
+#[test]
+fn at_below_and_above_the_limit() {
+    let (scratch, report) = saved();
+    let gate = |rule: &str, code: i32| {
+        let finished = scratch.hairspring("gate saved.json").args_pair("--sla", rule).run().expect(code);
+        let verdict = ["MET", "", "NOT MET"][code as usize];
+        assert!(
+            finished.stdout.contains(&format!("SLA of target (400 requests): {verdict}\n")),
+            "{rule}: {finished}"
+        );
+        assert!(finished.stderr.is_empty(), "{finished}");
+    };
+    for metric in ["p50", "p90", "p95", "p99", "mean", "max"] {
+        let x = report["response_ns"][metric].as_u64().unwrap();
+        for (op, limit, code) in [
+            ("<=", x, 0),
+            ("<", x, 2),
+            (">=", x, 0),
+            (">", x, 2),
+            ("<=", x - 1, 2),
+            ("<", x + 1, 0),
+            (">=", x + 1, 2),
+            (">", x - 1, 0),
+        ] {
+            gate(&format!("{metric}{op}{}", ms(limit)), code);
+        }
+        gate(&format!("{metric} <= {}us", x / 1_000 + 1), 0);
+    }
+    for (rule, code) in [
+        ("errors<=0%", 0),
+        ("errors<0.0001%", 0),
+        ("errors>0%", 2),
+        ("timeouts<=0", 0),
+        ("timeouts>0", 2),
+        ("throughput>0/s", 0),
+        ("throughput<0.001/s", 2),
+    ] {
+        gate(rule, code);
+    }
+}
+
+#[test]
+fn one_of_several_rules_is_enough_to_fail() {
+    let (scratch, _) = saved();
+    for (rules, code) in [
+        (["p95<=30s", "errors<1%", "p50<=30s"], 0),
+        (["p95<=30s", "errors<1%", "p50<=1ns"], 2),
+        (["p95<=30s", "p99.99<=30s", "p50<=30s"], 4),
+        (["p95<=1ns", "p99.99<=30s", "p50<=30s"], 2),
+    ] {
+        let command = scratch.hairspring("gate saved.json");
+        rules.iter().fold(command, |c, rule| c.args_pair("--sla", rule)).run().expect(code);
+    }
+}
+
+#[test]
+fn too_few_requests_are_inconclusive_not_met() {
+    let (scratch, _) = saved();
+    // 400 requests: a percentile p needs ln 0.05 / ln p of them to be shown with 95 % confidence
+    for (rule, code) in [
+        ("p99<=30s", 0),
+        ("p99.5<=30s", 4),
+        ("p99.9<=30s", 4),
+        ("p99.999<=30s", 4),
+        ("p99.9<=1ns", 2),
+        ("p1>=1ns", 0),
+        ("p0.1>=1ns", 4),
+    ] {
+        let finished = scratch.hairspring("gate saved.json").args_pair("--sla", rule).run().expect(code);
+        let explained = finished.stdout.contains("too few");
+        assert_eq!(explained, code == 4, "{rule}: {finished}");
+    }
+}
+
+#[test]
+fn what_was_measured_badly_is_not_judged() {
+    let (scratch, _) = saved();
+    let judge = |changes: &[(&str, Value)], flags: &str, code: i32| {
+        let file = patched(&scratch, "saved.json", "changed.json", changes);
+        let command = scratch.hairspring(&format!("gate {file} {flags}"));
+        command.args_pair("--sla", "p50<=30s").run().expect(code)
+    };
+    judge(&[], "", 0);
+    judge(&[], "--strict", 0);
+    let invalid = judge(&[("/validity/verdict", json!("invalid"))], "", 3);
+    assert!(invalid.stdout.contains("INVALID") && !invalid.stdout.contains("): MET"), "{invalid}");
+    let partial = judge(&[("/partial", json!(true))], "", 3);
+    assert!(partial.stdout.contains("partial") && !partial.stdout.contains("): MET"), "{partial}");
+    judge(&[("/validity/verdict", json!("suspect"))], "", 0);
+    judge(&[("/validity/verdict", json!("suspect"))], "--strict", 3);
+    // a damaged report proves nothing
+    for changes in [
+        [("/totals/scheduled", json!(401))],
+        [("/totals/successful", json!(399))],
+        [("/totals/completed", json!(-1))],
+        [("/histograms/response_ok/data", json!("AAAA"))],
+        [("/histograms/response_ok/count", json!(399))],
+        [("/histograms/response_ok/encoding", json!("hdr-v3"))],
+        [("/schema", json!("hairspring.report/2"))],
+        [("/schema", json!(null))],
+        [("/validity/verdict", json!("splendid"))],
+        [("/outcomes", json!("many"))],
+    ] {
+        let finished = judge(&changes, "", 1);
+        assert!(
+            finished.stderr.contains("cannot judge changed.json") && finished.stdout.is_empty(),
+            "{finished}"
+        );
+    }
+    let whole = std::fs::read(scratch.path("saved.json")).unwrap();
+    for (name, bytes) in [
+        ("cut.json", &whole[..whole.len() / 2]),
+        ("empty.json", &b""[..]),
+        ("text.json", &b"results"[..]),
+        ("list.json", &b"[]"[..]),
+    ] {
+        scratch.write(name, bytes);
+        let finished = scratch.hairspring(&format!("gate {name} --sla p50<=30s")).run().expect(1);
+        assert!(finished.stderr.contains(name), "{finished}");
+    }
+    scratch.hairspring("gate plan.json --sla p50<=30s").run().expect(1);
+}
+
+#[test]
+fn outcomes_that_were_edited_are_noticed() {
+    let (scratch, _) = saved();
+    // the outcomes must add up to the totals, or the timeouts rule could be fooled
+    let changes = [("/outcomes", json!({"200": 300, "timeout": 100}))];
+    let file = patched(&scratch, "saved.json", "changed.json", &changes);
+    scratch.hairspring(&format!("gate {file} --sla timeouts<=0")).run().expect(1);
+}
+
+#[test]
+fn of_a_comparison_the_optimized_side_is_judged() {
+    let scratch = Scratch::new("gate-comparison");
+    let slow = Scripted::answering(|_| {
+        std::thread::sleep(Duration::from_millis(12));
+        ok("x")
+    });
+    let quick = Scripted::answering(|_| {
+        std::thread::sleep(Duration::from_millis(2));
+        ok("x")
+    });
+    scratch
+        .hairspring("compare -n 80 -c 4 --rounds 1 --wait park")
+        .args_pair("--baseline-url", &slow.url("/"))
+        .args_pair("--optimized-url", &quick.url("/"))
+        .run();
+    let valid = ["/validity", "/baseline/validity/verdict", "/optimized/validity/verdict"];
+    let valid = valid.map(|pointer| (pointer, json!("valid")));
+    patched(&scratch, "results/comparison.json", "saved.json", &valid);
+    let p50 = scratch.json("saved.json")["optimized"]["response_ns"]["p50"].as_u64().unwrap();
+    let rule = |ns: u64| format!("p50<={}", ms(ns));
+    scratch.hairspring("gate saved.json --sla").arg(rule(p50)).run().expect(0);
+    scratch.hairspring("gate saved.json --sla").arg(rule(p50 - 1)).run().expect(2);
+    // an invalid baseline makes the comparison invalid, though the optimized side alone is not
+    let worse = [("/validity", json!("invalid")), ("/baseline/validity/verdict", json!("invalid"))];
+    patched(&scratch, "saved.json", "invalid.json", &worse);
+    let finished = scratch.hairspring("gate invalid.json --sla p50<=30s").run().expect(3);
+    assert!(!finished.stdout.contains("): MET"), "exit code 3 beside a verdict of MET: {finished}");
+    patched(&scratch, "saved.json", "partial.json", &[("/partial", json!(true))]);
+    scratch.hairspring("gate partial.json --sla p50<=30s").run().expect(3);
+}

@@ -1,0 +1,186 @@
+//! Texts of reports against golden files, from made-up samples: no sockets, no clock. `HAIRSPRING_UPDATE_GOLDEN=1` writes
+//! the files anew; review the difference.
+
+use std::path::Path;
+
+use clap::Parser;
+use hairspring::analyze::compare::Outputs;
+use hairspring::analyze::gate::Rule;
+use hairspring::cli::{CompareArgs, RunArgs};
+use hairspring::facts::{Host, Round, ThreadReport, ThreadTimes, WorkerCounts};
+use hairspring::load::response::Malformed;
+use hairspring::load::rng::Rng;
+use hairspring::load::sample::{Failure, Outcome, Sample};
+use hairspring::load::schedule::{Phase, RequestId};
+use hairspring::load::server_timing::ServerTiming;
+use hairspring::load::time::Nanos;
+use hairspring::plan::Plan;
+use hairspring::record::Recorder;
+use hairspring::report::{Comparison, Inputs, LogFile, Report, json, text};
+
+#[derive(Parser)]
+struct Compare {
+    #[command(flatten)]
+    args: CompareArgs,
+}
+
+#[derive(Parser)]
+struct Run {
+    #[command(flatten)]
+    args: RunArgs,
+}
+
+#[test]
+fn a_comparison_is_shown_like_this() {
+    let args = Compare::parse_from(["compare", "-n", "200", "-c", "10", "--rounds", "2"]).args;
+    let [baseline, optimized] = args.plans(&[0, 1]).unwrap();
+    let slow = [round(&baseline, 0, Nanos::from_millis(450)), round(&baseline, 1, Nanos::from_millis(470))];
+    let fast = [round(&optimized, 0, Nanos::from_millis(12)), round(&optimized, 1, Nanos::from_millis(11))];
+    let mut outputs = Outputs::default();
+    for (r, (b, o)) in slow.iter().zip(&fast).enumerate() {
+        outputs.add(r as u32, &b.recorded.digests, &o.recorded.digests);
+    }
+    let order = [["baseline", "optimized"], ["optimized", "baseline"]].map(|o| o.map(str::to_owned)).to_vec();
+    let comparison = Comparison::new(
+        report(&baseline, &slow, Vec::new()),
+        report(&optimized, &fast, Vec::new()),
+        order,
+        outputs,
+        false,
+    );
+    assert_golden("comparison.txt", &text::comparison(&comparison));
+    round_trip(&comparison);
+}
+
+#[test]
+fn a_troubled_run_is_shown_like_this() {
+    let url = "http://127.0.0.1:8080/v1/infer";
+    let rules =
+        ["--sla", "p50<=800ms", "--sla", "p95<=800ms", "--sla", "errors<1%", "--sla", "throughput>1/s"];
+    let args = Run::parse_from([&["run", url, "-n", "200", "-c", "10"][..], &rules].concat()).args;
+    let plan = args.plan(&[0, 1, 2, 3]).unwrap();
+    let mut recorder = Recorder::new(plan.ok_statuses(), false, 0, None);
+    for seq in 0..185 {
+        let outcome = match seq % 37 {
+            0 => Outcome::Failed(Failure::Timeout),
+            1 => Outcome::Completed(503),
+            2 => Outcome::Failed(Failure::Malformed(Malformed::BadChunk)),
+            3 => Outcome::Failed(Failure::LocalResource(24)),
+            _ => Outcome::Completed(200),
+        };
+        recorder.record(&sample(seq, Nanos::from_millis(20 + seq), Nanos::ZERO, outcome));
+    }
+    let mut troubled = round(&plan, 0, Nanos::ZERO);
+    troubled.recorded = recorder.finish(15, 2);
+    troubled.recorded.measured.close_round();
+    troubled.steal = Some(Nanos::from_millis(900));
+    let lost = LogFile {
+        file: "requests.csv".to_owned(),
+        rows: 180,
+        lost: 5,
+        error: Some("No space left on device (os error 28)".to_owned()),
+    };
+    let report = report(&plan, &[troubled], vec![lost]);
+    assert_golden("run.txt", &text::run(&report));
+    round_trip(&report);
+}
+
+/// What is written is read back equal.
+fn round_trip<T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T) {
+    let back: T = serde_json::from_slice(&json::render(value)).unwrap();
+    assert_eq!(&back, value);
+}
+
+fn report(plan: &Plan, rounds: &[Round], logs: Vec<LogFile>) -> Report {
+    let rules: Vec<Rule> = plan.sla.iter().map(|rule| rule.parse().unwrap()).collect();
+    Report::new(Inputs {
+        plan,
+        host: &host(),
+        rounds,
+        positions: &[0, 1],
+        rules: &rules,
+        logs,
+        created_unix_ms: 1_700_000_000_000,
+        complete: true,
+    })
+}
+
+/// 200 requests that waited about `queue` and were served for about 50 ms.
+fn round(plan: &Plan, index: u32, queue: Nanos) -> Round {
+    let mut recorder = Recorder::new(plan.ok_statuses(), plan.digest, 0, None);
+    let mut rng = Rng::new(u64::from(index));
+    for seq in 0..200 {
+        let service = Nanos(45_000_000 + rng.next_u64() % 10_000_000);
+        recorder.record(&sample(seq, service, queue, Outcome::Completed(200)));
+    }
+    let mut recorded = recorder.finish(0, 0);
+    recorded.measured.close_round();
+    Round {
+        index,
+        seed: u64::from(index),
+        recorded,
+        threads: vec![ThreadReport {
+            cpu: 1,
+            counts: WorkerCounts::default(),
+            times: ThreadTimes { on_cpu_ns: Some(1), run_delay_ns: Some(2), involuntary_switches: None },
+        }],
+        addresses: Vec::new(),
+        server_ready: None,
+        server_stats: None,
+        wall: Nanos::from_secs(10),
+        steal: None,
+        interrupted: false,
+        server_survived: Some(true),
+        server_failure: None,
+    }
+}
+
+fn sample(seq: u64, service: Nanos, queue: Nanos, outcome: Outcome) -> Sample {
+    let intended = Nanos(1_000_000_000 + seq * 50_000_000);
+    let issued = intended + Nanos(15_000);
+    let done = issued + queue + service + Nanos(60_000);
+    let timed = queue > Nanos::ZERO;
+    Sample {
+        id: RequestId { phase: Phase::Measure, seq },
+        intended,
+        ready: Some(intended),
+        issued: Some(issued),
+        first_byte: Some(done),
+        done,
+        outcome,
+        bytes_sent: 100,
+        bytes_received: 500,
+        connection: (seq % 10) as u32,
+        connect: None,
+        attempt: 1,
+        server: if timed {
+            ServerTiming { queue: Some(queue), service: Some(service), ..ServerTiming::default() }
+        } else {
+            ServerTiming::default()
+        },
+        digest: Some(seq),
+    }
+}
+
+fn host() -> Host {
+    Host {
+        kernel: Some("6.1.0".to_owned()),
+        cpu_model: None,
+        cpus: vec![0, 1],
+        virtualized: Some(false),
+        clocksource: None,
+        governor: None,
+        memory_bytes: None,
+        nofile: Some(1_024),
+        clock_read_ns: Nanos(25),
+    }
+}
+
+fn assert_golden(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("HAIRSPRING_UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(golden == text, "{name} differs; it is now:\n{text}\nHAIRSPRING_UPDATE_GOLDEN=1 accepts it");
+}

@@ -1,0 +1,115 @@
+//! The whole load path in virtual worlds: random plans, random faults, by seed. HAIRSPRING_SEEDS=N runs so many seeds
+//! (200), from HAIRSPRING_SEED on (0). A failure prints its seed and the whole scenario; repeat it with
+//! `HAIRSPRING_SEED=s HAIRSPRING_SEEDS=1 cargo test --test all simulation::seeds`.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use hairspring::engine::sim::Faults;
+use hairspring::load::time::Nanos;
+
+#[path = "simulation/check.rs"]
+mod check;
+#[path = "simulation/scenario.rs"]
+mod scenario;
+#[path = "simulation/stage.rs"]
+mod stage;
+#[path = "simulation/truth.rs"]
+mod truth;
+
+use scenario::Scenario;
+use stage::Sabotage;
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().expect(name))
+}
+
+/// Runs and checks; the message of the panic if something does not hold.
+fn trial(scenario: &Scenario, sabotage: Sabotage) -> Result<(), String> {
+    let attempt = catch_unwind(AssertUnwindSafe(|| {
+        let account = stage::run(scenario, sabotage);
+        check::check(scenario, &account);
+    }));
+    attempt.map_err(|panic| match panic.downcast::<String>() {
+        Ok(text) => *text,
+        Err(panic) => {
+            panic.downcast::<&str>().map_or_else(|_| "a panic".to_owned(), |text| (*text).to_owned())
+        }
+    })
+}
+
+#[test]
+fn seeds() {
+    let first = number("HAIRSPRING_SEED", 0);
+    for seed in first..first + number("HAIRSPRING_SEEDS", 200) {
+        let scenario = Scenario::random(seed);
+        if let Err(why) = trial(&scenario, Sabotage::None) {
+            panic!("seed {seed}: {why}\n{scenario:?}");
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_is_the_same_report_and_the_same_log() {
+    for seed in 1_000..1_006 {
+        let scenario = Scenario::random(seed);
+        let [one, two] = [(), ()].map(|()| stage::written(&scenario, stage::run(&scenario, Sabotage::None)));
+        assert!(one == two, "seed {seed} differs from itself:\n{scenario:?}");
+    }
+}
+
+/// A harness that cannot fail proves nothing.
+#[test]
+fn planted_bugs_are_caught() {
+    let ns = Nanos(1);
+    for sabotage in [
+        Sabotage::LoseSample,
+        Sabotage::RepeatSample,
+        Sabotage::LateSent(Nanos(100)),
+        Sabotage::LateSent(Nanos::from_secs(1)),
+        Sabotage::LateIntended(ns),
+        Sabotage::EarlyReceived(Nanos::from_millis(1)),
+    ] {
+        for scenario in [
+            Scenario::perfect(20, 2, Nanos::from_millis(2)),
+            Scenario::open(100_000, Nanos::from_millis(200), 2, Nanos::from_millis(2)).over(2),
+        ] {
+            trial(&scenario, Sabotage::None).expect("all is well without the bug");
+            let caught = trial(&scenario, sabotage).expect_err(&format!("{sabotage:?} went unnoticed"));
+            assert!(!caught.is_empty());
+        }
+    }
+}
+
+/// Ctrl-C twice while every worker sleeps and no answer will come: both are seen at the next wake-up. `check` has the times.
+#[test]
+fn a_second_interrupt_is_not_seen_later_than_the_first() {
+    let mut scenario = Scenario::perfect(10, 2, Nanos::from_secs(60));
+    scenario.plan.limits.drain = Nanos::from_secs(1);
+    scenario.interrupts = [50, 60].map(|ms| scenario::START + Nanos::from_millis(ms)).to_vec();
+    check::check(&scenario, &stage::run(&scenario, Sabotage::None));
+}
+
+/// A server that ends or spoils every connection before the first request can be sent: the run ends, every request fails.
+#[test]
+fn a_server_that_takes_no_request_does_not_hold_the_run() {
+    let none = Faults::default();
+    for faults in [
+        Faults { hung_up: 1_000, ..none },
+        Faults { reset_up: 1_000, ..none },
+        Faults { greeting: 1_000, ..none },
+    ] {
+        for mut scenario in [
+            Scenario::perfect(50, 3, Nanos::ZERO),
+            Scenario::open(1_000_000, Nanos::from_millis(50), 3, Nanos::ZERO),
+        ] {
+            scenario.worlds[0].faults = faults;
+            scenario.worlds[0].latency = Nanos::ZERO;
+            scenario.plan.limits.time_cap = Nanos::from_millis(100);
+            scenario.plan.limits.drain = Nanos::ZERO;
+            let account = stage::run(&scenario, Sabotage::None);
+            check::check(&scenario, &account);
+            let tally = &account.round.recorded.measured;
+            assert_eq!((tally.scheduled, tally.failed), (50, 50), "{faults:?}");
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! What must hold of every run, whatever goes wrong in its world. The client's account (samples, tallies) is held
+//! against the plan, against itself, and against the server's journal.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hairspring::engine::sim::{Exchange, World};
+use hairspring::load::sample::{Failure, Outcome, Sample};
+use hairspring::load::schedule::{Load, Phase, RequestId};
+use hairspring::load::time::Nanos;
+use hairspring::plan::{KeepalivePlan, Plan};
+
+use super::scenario::Scenario;
+use super::stage::{Account, Part};
+
+/// What a busy client may need for a turn, at most.
+const BUSY: Nanos = Nanos::from_millis(5);
+/// A sleeping worker looks at its stop flag this often.
+const STOP_SEEN_AFTER: Nanos = Nanos::from_millis(100);
+
+pub(crate) fn check(scenario: &Scenario, account: &Account) {
+    conservation(scenario, account);
+    ids(scenario, account);
+    totals(account);
+    intended(scenario, account);
+    ends(scenario, account);
+    for (part, world) in account.parts.iter().zip(&scenario.worlds) {
+        against_the_journal(&scenario.plan, world, part);
+        causes(scenario, world, part);
+        connects(&scenario.plan, world, part);
+        one_at_a_time(part);
+    }
+}
+
+/// Nothing scheduled vanishes.
+fn conservation(scenario: &Scenario, account: &Account) {
+    let tally = &account.round.recorded.measured;
+    tally.assert_conserved();
+    account.round.recorded.warmup.assert_conserved();
+    assert_eq!(account.round.recorded.log_lost, 0);
+    let drawn = account.samples().count() as u64;
+    let undrawn: u64 = account.parts.iter().map(|part| part.counts.driver.undrawn).sum();
+    assert_eq!(tally.scheduled, drawn + undrawn, "drawn and undrawn");
+    match planned(&scenario.plan) {
+        Some(n) => assert_eq!(tally.scheduled, n, "the plan has {n} requests"),
+        None => assert_eq!(undrawn, 0, "the time was over, not the requests"),
+    }
+}
+
+/// How many measured requests the plan has, where that follows from the plan alone.
+fn planned(plan: &Plan) -> Option<u64> {
+    match (plan.load, plan.measure.count, plan.measure.time) {
+        (Load::Closed { .. }, count, None) => count,
+        (Load::Closed { .. }, _, Some(_)) => None,
+        (Load::Constant { .. }, count, time) => Some(open_count(plan, count, time)),
+    }
+}
+
+/// Arrivals of an open phase, counted one by one.
+fn open_count(plan: &Plan, count: Option<u64>, time: Option<Nanos>) -> u64 {
+    let Load::Constant { rate } = plan.load else { return 0 };
+    let within = |i: &u64| {
+        let offset = u128::from(*i) * 1_000_000_000_000 / u128::from(rate.milli_per_s);
+        count.is_none_or(|n| *i < n) && time.is_none_or(|t| offset < u128::from(t.0))
+    };
+    (0..).take_while(within).count() as u64
+}
+
+/// Every id once, on its own thread.
+fn ids(scenario: &Scenario, account: &Account) {
+    let of = scenario.worlds.len() as u64;
+    let mut seen = BTreeSet::new();
+    for (index, part) in account.parts.iter().enumerate() {
+        let mut mine = Vec::new();
+        for sample in &part.samples {
+            assert_eq!(sample.id.phase, Phase::Measure);
+            assert_eq!(sample.id.seq % of, index as u64, "{:?} on a thread that does not own it", sample.id);
+            assert!(seen.insert(sample.id.seq), "{:?} ended twice", sample.id);
+            mine.push(sample.id.seq);
+        }
+        mine.sort_unstable();
+        let expected: Vec<u64> = (0..mine.len() as u64).map(|k| index as u64 + k * of).collect();
+        assert_eq!(mine, expected, "ids are drawn in order, none is left out");
+    }
+}
+
+/// Histograms, counters and samples say the same.
+fn totals(account: &Account) {
+    let tally = &account.round.recorded.measured;
+    let count = |f: &dyn Fn(&Sample) -> bool| account.samples().filter(|s| f(s)).count() as u64;
+    let sum = |f: &dyn Fn(&Sample) -> Option<Nanos>| -> u128 {
+        account.samples().filter_map(f).map(|t| u128::from(t.0)).sum()
+    };
+    let ok = |s: &Sample| matches!(s.outcome, Outcome::Completed(200..400));
+    assert_eq!(tally.successful, count(&ok));
+    assert_eq!(tally.completed, count(&|s| matches!(s.outcome, Outcome::Completed(_))));
+    assert_eq!(tally.failed, count(&|s| matches!(s.outcome, Outcome::Failed(_))));
+    assert_eq!(tally.response_ok.count(), tally.successful);
+    assert_eq!(tally.response_not_ok.count(), account.samples().count() as u64 - tally.successful);
+    assert_eq!(tally.by_status.values().map(|d| d.count()).sum::<u64>(), tally.completed);
+    assert_eq!(tally.outcomes.values().sum::<u64>(), tally.scheduled);
+    assert_eq!(tally.conn_wait.count(), count(&|s| s.ready.is_some()));
+    assert_eq!(tally.send_lag.count(), count(&|s| s.issued.is_some()));
+    assert_eq!(tally.response_ok.sum(), sum(&|s| ok(s).then(|| s.response())));
+    assert_eq!(tally.conn_wait.sum(), sum(&|s| s.conn_wait()));
+    assert_eq!(tally.send_lag.sum(), sum(&|s| s.send_lag()));
+    assert_eq!(tally.response_ok.max(), account.samples().filter(|s| ok(s)).map(Sample::response).max());
+    assert_eq!(tally.first_intended, account.samples().map(|s| s.intended).min());
+    assert_eq!(tally.last_done, account.samples().map(|s| s.done).max());
+    assert_eq!(tally.bytes_received, account.samples().map(|s| s.bytes_received).sum::<u64>());
+}
+
+/// Intended times follow from the plan (open loop) or from the answer before (closed loop), and from nothing else.
+fn intended(scenario: &Scenario, account: &Account) {
+    let plan = &scenario.plan;
+    let no_warmup = plan.warmup.count == Some(0);
+    match plan.load {
+        Load::Constant { rate } => {
+            let warm = open_count(plan, plan.warmup.count, plan.warmup.time);
+            for sample in account.samples() {
+                let i = u128::from(warm + sample.id.seq);
+                let due = account.t0 + Nanos((i * 1_000_000_000_000 / u128::from(rate.milli_per_s)) as u64);
+                assert_eq!(sample.intended, due, "{sample:?}");
+            }
+        }
+        Load::Closed { think } => {
+            for part in &account.parts {
+                let mut before: BTreeMap<u32, Nanos> = BTreeMap::new();
+                for sample in &part.samples {
+                    match before.insert(sample.connection, sample.done) {
+                        Some(done) => assert_eq!(sample.intended, done + think, "{sample:?}"),
+                        None if no_warmup => assert_eq!(sample.intended, account.t0, "{sample:?}"),
+                        None => assert!(sample.intended >= account.t0, "{sample:?}"),
+                    }
+                }
+            }
+        }
+    }
+    account.samples().for_each(Sample::assert_ordered);
+}
+
+/// The run ends when it should: nothing is given up before, nothing is counted that ended later.
+fn ends(scenario: &Scenario, account: &Account) {
+    let limits = scenario.plan.limits;
+    let cap = account.t0 + limits.time_cap + limits.drain;
+    let natural = load_ends(&scenario.plan).map_or(cap, |end| cap.min(account.t0 + end + limits.drain));
+    // after a warm-up by count the measurement begins when it begins
+    let least =
+        scenario.plan.measure.time.map_or(natural, |time| natural.min(account.t0 + time + limits.drain));
+    let (mut earliest, mut latest) = (least, natural);
+    if let [first, rest @ ..] = &scenario.interrupts[..] {
+        let pressed = (*first).max(account.t0);
+        let second = rest.first().map_or(Nanos::MAX, |second| (*second).max(account.t0));
+        let cut = second.min(pressed + limits.drain);
+        earliest = earliest.min(cut);
+        latest = latest.min(cut + STOP_SEEN_AFTER);
+    }
+    for (part, world) in account.parts.iter().zip(&scenario.worlds) {
+        let latest = latest + slack(world);
+        assert!(part.ended <= latest, "ended at {:?}, not by {latest:?}", part.ended);
+        for sample in &part.samples {
+            assert!(sample.done <= latest, "{sample:?} ended after {latest:?}");
+            let given_up = sample.outcome == Outcome::Unsent;
+            assert!(!given_up || sample.done >= earliest, "{sample:?} was given up before {earliest:?}");
+        }
+    }
+}
+
+/// When the load ends, after t0, where that follows from the plan alone.
+fn load_ends(plan: &Plan) -> Option<Nanos> {
+    match (plan.load, plan.warmup.count, plan.measure.time) {
+        (Load::Constant { rate }, ..) => {
+            let warm = open_count(plan, plan.warmup.count, plan.warmup.time);
+            Some(rate.offset(warm + open_count(plan, plan.measure.count, plan.measure.time)))
+        }
+        (_, Some(0), Some(time)) => Some(time),
+        (_, None, Some(time)) => Some(plan.warmup.time? + time),
+        _ => None,
+    }
+}
+
+fn slack(world: &World) -> Nanos {
+    world.stops.iter().fold(BUSY, |sum, stop| sum + stop.length)
+}
+
+fn text(id: RequestId) -> String {
+    String::from_utf8(id.text(&mut [0; RequestId::TEXT_MAX]).to_vec()).unwrap()
+}
+
+/// A connection carries one request after the other, and one is ready only when the one before has ended.
+fn one_at_a_time(part: &Part) {
+    let mut before: BTreeMap<u32, Nanos> = BTreeMap::new();
+    for sample in &part.samples {
+        let done = before.insert(sample.connection, sample.done).unwrap_or_default();
+        assert!(
+            sample.ready.is_none_or(|ready| ready >= done),
+            "ready while its connection was busy: {sample:?}"
+        );
+    }
+}
+
+/// What the client says of a request is what the server did with it.
+fn against_the_journal(plan: &Plan, world: &World, part: &Part) {
+    let mut journal: BTreeMap<(&str, u8), &Exchange> = BTreeMap::new();
+    for exchange in &part.exchanges {
+        let twice = journal.insert((&exchange.id, exchange.attempt), exchange);
+        assert!(twice.is_none(), "sent twice: {exchange:?} after {twice:?}");
+        let most = if plan.retry_stale { 2 } else { 1 };
+        assert!(exchange.attempt <= most, "a retry that nobody asked for: {exchange:?}");
+        assert!(
+            !exchange.ignored_close,
+            "sent on after the answer said that the connection ends: {exchange:?}"
+        );
+    }
+    let retries = part.exchanges.iter().filter(|e| e.attempt > 1 && !e.id.starts_with('w')).count() as u64;
+    assert!(retries <= part.counts.driver.retries, "more retries than were counted");
+    for sample in &part.samples {
+        let exchange = journal.get(&(text(sample.id).as_str(), sample.attempt)).copied();
+        if let (Some(issued), Some(exchange)) = (sample.issued, exchange) {
+            assert_eq!(exchange.conn.index, sample.connection, "{sample:?} {exchange:?}");
+            assert!(
+                issued <= exchange.handed && exchange.handed - issued <= Nanos(1),
+                "issued is not when the bytes were handed over: {sample:?} {exchange:?}"
+            );
+        }
+        if let Outcome::Completed(status) = sample.outcome {
+            let exchange = exchange.unwrap_or_else(|| panic!("{sample:?} was never answered"));
+            completed(sample, status, exchange, world);
+        }
+        if let Some(exchange) = exchange.filter(|exchange| exchange.clean) {
+            no_excuse(plan, world, sample, exchange);
+        }
+    }
+}
+
+fn completed(sample: &Sample, status: u16, exchange: &Exchange, world: &World) {
+    let both = || format!("{sample:?} {exchange:?}");
+    assert!(exchange.sound && exchange.status == status, "not what was answered: {}", both());
+    assert!(exchange.readable.is_some_and(|at| at <= sample.done), "done before it was there: {}", both());
+    assert!(sample.first_byte >= exchange.begun, "a first byte before it was there: {}", both());
+    let seen = exchange.surplus && world.faults.short_read == 0;
+    assert!(!seen, "bytes that nobody asked for went unnoticed: {}", both());
+    assert_eq!(sample.server.queue, Some(exchange.started - exchange.arrived), "{}", both());
+    assert_eq!(sample.server.service, Some(exchange.ended - exchange.started), "{}", both());
+}
+
+/// A right answer on a connection on which nothing went wrong is a completed request, unless time was up.
+fn no_excuse(plan: &Plan, world: &World, sample: &Sample, exchange: &Exchange) {
+    let later = |limit: Nanos, slack| exchange.readable.is_none_or(|at| at + slack >= limit);
+    // However long the client was stopped: an answer that was there in time is not a timeout. Short reads take turns.
+    let turns = if world.faults.short_read > 0 { slack(world) } else { Nanos::ZERO };
+    let excused = match sample.outcome {
+        Outcome::Completed(_) => true,
+        Outcome::Failed(Failure::Timeout) => later(sample.issued.unwrap() + plan.limits.timeout, turns),
+        Outcome::Unsent => later(sample.done, slack(world)),
+        Outcome::Failed(_) => false,
+    };
+    assert!(excused, "failed without a cause: {sample:?} {exchange:?}");
+}
+
+/// Every failure has something in the world that can cause it, and comes when it should.
+fn causes(scenario: &Scenario, world: &World, part: &Part) {
+    let (faults, limits) = (&world.faults, &scenario.plan.limits);
+    let ends =
+        faults.fin + faults.reset + faults.idle_fin + faults.idle_reset + faults.closing + faults.until_close;
+    let ends = ends + faults.hung_up + faults.reset_up;
+    let strange = faults.surplus + faults.unsolicited + faults.greeting;
+    for sample in &part.samples {
+        let Outcome::Failed(failure) = sample.outcome else { continue };
+        let cause = match failure {
+            Failure::ConnectRefused => faults.refused > 0,
+            Failure::ConnectTimeout => {
+                let handshake = world.latency + world.latency + world.jitter;
+                let slow = handshake + slack(world) > limits.connect_timeout || !world.stops.is_empty();
+                faults.unanswered + faults.slow_accept > 0 || slow
+            }
+            Failure::LocalResource(_) => faults.local > 0,
+            Failure::Reset if sample.issued.is_none() => faults.handshake_reset + faults.reset_up > 0,
+            // Without any answer it is a reset only where no answer came before.
+            Failure::Reset => ends > 0 && (sample.bytes_received > 0 || faults.interim > 0 || first(sample)),
+            Failure::NoResponse => ends > 0 && first(sample),
+            Failure::StaleKeepalive => ends > 0 && !first(sample),
+            Failure::TruncatedHead | Failure::TruncatedBody => faults.fin > 0 || (ends > 0 && strange > 0),
+            Failure::Malformed(_) => faults.garbage + strange > 0,
+            Failure::Surplus => strange > 0,
+            Failure::Mismatch => faults.wrong_id + strange > 0,
+            Failure::Timeout => {
+                let issued = sample.issued.expect("only an issued request times out");
+                let (due, slack) = (issued + limits.timeout, slack(world));
+                sample.done >= due && sample.done <= due + slack
+            }
+        };
+        assert!(cause, "nothing can have caused it: {sample:?}");
+    }
+    if strange == 0 {
+        assert_eq!(part.counts.driver.unsolicited, 0);
+    }
+}
+
+/// It was the first on its connection, or would have been.
+fn first(sample: &Sample) -> bool {
+    sample.connect.is_some() || sample.issued.is_none()
+}
+
+/// No connect without a reason.
+fn connects(plan: &Plan, world: &World, part: &Part) {
+    assert_eq!(part.connects, part.counts.driver.connects, "connects of the client and of the network");
+    let calm = world.faults == Default::default()
+        && part.samples.iter().all(|s| matches!(s.outcome, Outcome::Completed(_)));
+    let slots = part.exchanges.iter().map(|e| e.conn.index).collect::<BTreeSet<_>>().len() as u64;
+    let warm = part.exchanges.iter().filter(|e| e.id.starts_with('w')).count();
+    if calm && warm == 0 {
+        match plan.keepalive {
+            KeepalivePlan::On => assert!(part.connects <= u64::from(plan.connections).max(slots)),
+            KeepalivePlan::Requests(n) => {
+                let needed = part.exchanges.len() as u64 / u64::from(n) + u64::from(plan.connections);
+                assert!(part.connects <= needed, "{} connects", part.connects);
+            }
+        }
+    }
+}

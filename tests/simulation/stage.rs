@@ -1,0 +1,302 @@
+//! Runs a scenario: the real driver, worker loop and recorder in virtual worlds, one after the other, and gathers what
+//! both sides have to say.
+//!
+//! It can be sabotaged, to prove that the checks notice.
+
+use std::io;
+
+use crossbeam_channel::{Receiver, unbounded};
+use hairspring::engine::contract::Checked;
+use hairspring::engine::sim::{Exchange, SimClock, SimEngine, World};
+use hairspring::engine::{Clock, Engine};
+use hairspring::facts::{Host, Round, ThreadReport, ThreadTimes, WorkerCounts};
+use hairspring::load::driver::{Driver, Keepalive, Settings};
+use hairspring::load::io::{BodyId, ConnId, Event, Op, Stamp};
+use hairspring::load::request::Template;
+use hairspring::load::response;
+use hairspring::load::sample::Sample;
+use hairspring::load::schedule::{Schedule, Shard};
+use hairspring::load::time::Nanos;
+use hairspring::plan::{Body, Plan, WaitPlan};
+use hairspring::record::{LogChunk, LogPort, Recorded, Recorder};
+use hairspring::report::csv::{RowContext, row};
+use hairspring::report::{Inputs, Report, json};
+use hairspring::worker::{self, Wait};
+
+use super::scenario::Scenario;
+
+/// A bug, planted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sabotage {
+    None,
+    /// The 4th finished request is not recorded.
+    LoseSample,
+    /// The 4th finished request is recorded twice.
+    RepeatSample,
+    /// `Sent` is stamped so much too late.
+    LateSent(Nanos),
+    /// The schedule begins so much too late.
+    LateIntended(Nanos),
+    /// `Received` is stamped so much too early.
+    EarlyReceived(Nanos),
+}
+
+/// One thread's run, from both sides.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) samples: Vec<Sample>,
+    pub(crate) exchanges: Vec<Exchange>,
+    pub(crate) counts: WorkerCounts,
+    /// Connects that the network saw.
+    pub(crate) connects: u64,
+    pub(crate) ended: Nanos,
+}
+
+/// A whole run.
+#[derive(Debug)]
+pub(crate) struct Account {
+    pub(crate) t0: Nanos,
+    pub(crate) parts: Vec<Part>,
+    pub(crate) round: Round,
+}
+
+impl Account {
+    /// All measured requests, of all threads.
+    pub(crate) fn samples(&self) -> impl Iterator<Item = &Sample> {
+        self.parts.iter().flat_map(|part| &part.samples)
+    }
+}
+
+/// From the moment all threads are ready to t0.
+const START_LEAD: Nanos = Nanos::from_millis(2);
+const CHUNKS: usize = 160;
+const CHUNK_ROWS: usize = 1_024;
+
+pub(crate) fn run(scenario: &Scenario, sabotage: Sabotage) -> Account {
+    let plan = &scenario.plan;
+    let mut threads: Vec<Thread<'_>> =
+        (0..scenario.worlds.len()).map(|index| Thread::open(scenario, index, sabotage)).collect();
+    let t0 = threads.iter().map(|thread| thread.clock.time()).max().unwrap() + START_LEAD;
+    let (mut recorded, mut parts, mut reports) = (Recorded::default(), Vec::new(), Vec::new());
+    for (index, thread) in threads.drain(..).enumerate() {
+        let (mine, part) = thread.run(t0, sabotage);
+        recorded.merge(&mine);
+        let times = ThreadTimes { on_cpu_ns: Some(1), run_delay_ns: Some(2), involuntary_switches: None };
+        reports.push(ThreadReport { cpu: plan.client.cpus[index], counts: part.counts, times });
+        parts.push(part);
+    }
+    recorded.measured.close_round();
+    recorded.warmup.close_round();
+    let ended = parts.iter().map(|part| part.ended).max().unwrap();
+    let capped = reports.iter().any(|report| report.counts.driver.capped);
+    let round = Round {
+        index: 0,
+        seed: plan.seed,
+        recorded,
+        threads: reports,
+        addresses: Vec::new(),
+        server_ready: None,
+        server_stats: None,
+        wall: ended.saturating_sub(t0),
+        steal: None,
+        interrupted: !scenario.interrupts.is_empty() || capped,
+        server_survived: None,
+        server_failure: None,
+    };
+    Account { t0, parts, round }
+}
+
+/// A thread that has filled its pool.
+struct Thread<'a> {
+    scenario: &'a Scenario,
+    shard: Shard,
+    clock: SimClock,
+    engine: Checked<Skewed<SimEngine>>,
+    driver: Driver,
+    recorder: Recorder,
+    log: Receiver<LogChunk>,
+}
+
+impl<'a> Thread<'a> {
+    fn open(scenario: &'a Scenario, index: usize, sabotage: Sabotage) -> Self {
+        let (plan, world) = (&scenario.plan, &scenario.worlds[index]);
+        let shard = Shard { index: index as u64, of: scenario.worlds.len() as u64 };
+        let settings = settings(plan, shard);
+        let connections = settings.connections;
+        let sim = SimEngine::new(World::clone(world), connections, vec![body(plan).to_vec()]);
+        let clock = sim.clock();
+        let mut engine = Checked::new(Skewed { engine: sim, sabotage }, connections);
+        let reuses = settings.keepalive != Keepalive::Requests(1);
+        let mut driver = Driver::new(settings);
+        if reuses {
+            let stops = || pressed(scenario, clock.time());
+            worker::open_connections(&mut engine, &clock, &mut driver, stops).unwrap();
+        }
+        let (port, log) = log_port();
+        let recorder = Recorder::new(plan.ok_statuses(), plan.digest, index, Some(port));
+        Self { scenario, shard, clock, engine, driver, recorder, log }
+    }
+
+    fn run(mut self, t0: Nanos, sabotage: Sabotage) -> (Recorded, Part) {
+        let plan = &self.scenario.plan;
+        let start = if let Sabotage::LateIntended(by) = sabotage { t0 + by } else { t0 };
+        self.driver.start(Schedule::new(plan.load, plan.warmup, plan.measure, self.shard, start), start);
+        let wait = match plan.client.wait {
+            WaitPlan::Spin => Wait::Spin,
+            WaitPlan::Auto => Wait::Auto,
+            WaitPlan::Park => Wait::Park,
+        };
+        let (clock, scenario) = (self.clock.clone(), self.scenario);
+        let latest = t0 + plan.limits.time_cap + Nanos::from_secs(20);
+        let stops = || {
+            assert!(clock.time() < latest, "the run does not end");
+            pressed(scenario, clock.time())
+        };
+        let (engine, driver, recorder) = (&mut self.engine, &mut self.driver, &mut self.recorder);
+        let counts = match sabotage {
+            Sabotage::LoseSample => careless(engine, &clock, driver, |sample, nth| {
+                if nth != 3 {
+                    recorder.record(&sample);
+                }
+            }),
+            Sabotage::RepeatSample => careless(engine, &clock, driver, |sample, nth| {
+                for _ in 0..=u32::from(nth == 3) {
+                    recorder.record(&sample);
+                }
+            }),
+            _ => worker::run(engine, &clock, driver, recorder, wait, stops),
+        }
+        .unwrap();
+        let recorded = self.recorder.finish(counts.driver.undrawn, counts.driver.retries);
+        let sim = &self.engine.inner().engine;
+        let part = Part {
+            samples: self.log.try_iter().flat_map(|chunk| chunk.samples).collect(),
+            exchanges: sim.exchanges().to_vec(),
+            counts,
+            connects: sim.connects(),
+            ended: self.clock.time(),
+        };
+        (recorded, part)
+    }
+}
+
+/// The worker's loop, but what becomes of a finished request is the caller's business.
+fn careless<E: Engine>(
+    engine: &mut E,
+    clock: &SimClock,
+    driver: &mut Driver,
+    mut record: impl FnMut(Sample, usize),
+) -> io::Result<WorkerCounts> {
+    let mut nth = 0;
+    loop {
+        let now = clock.now();
+        driver.tick(now, &mut |conn, op| engine.submit(conn, op));
+        if !driver.is_done() {
+            let deadline = driver.next_deadline();
+            engine.poll(deadline, &mut |conn, event, stamp| driver.on_event(conn, event, stamp))?;
+        }
+        for sample in driver.finished() {
+            record(sample, nth);
+            nth += 1;
+        }
+        if driver.is_done() {
+            return Ok(WorkerCounts { driver: driver.counts(), ..WorkerCounts::default() });
+        }
+    }
+}
+
+/// An engine whose stamps are wrong if it is sabotaged.
+struct Skewed<E> {
+    engine: E,
+    sabotage: Sabotage,
+}
+
+impl<E: Engine> Engine for Skewed<E> {
+    fn submit(&mut self, conn: ConnId, op: Op<'_>) {
+        self.engine.submit(conn, op);
+    }
+
+    fn poll(&mut self, deadline: Nanos, sink: &mut impl FnMut(ConnId, Event<'_>, Stamp)) -> io::Result<()> {
+        let sabotage = self.sabotage;
+        self.engine.poll(deadline, &mut |conn, event, stamp| {
+            let at = match (sabotage, event) {
+                (Sabotage::LateSent(by), Event::Sent(_)) => stamp.at + by,
+                (Sabotage::EarlyReceived(by), Event::Received(_)) => stamp.at - by,
+                _ => stamp.at,
+            };
+            sink(conn, event, Stamp { at });
+        })
+    }
+}
+
+fn pressed(scenario: &Scenario, now: Nanos) -> usize {
+    scenario.interrupts.iter().filter(|&&at| at <= now).count()
+}
+
+fn log_port() -> (LogPort, Receiver<LogChunk>) {
+    let ((full, log), (spare, empty)) = (unbounded(), unbounded());
+    for _ in 0..CHUNKS {
+        spare.send(Vec::with_capacity(CHUNK_ROWS)).unwrap();
+    }
+    (LogPort { full, empty }, log)
+}
+
+fn body(plan: &Plan) -> &[u8] {
+    if let Body::Text { text } = &plan.request.body { text.as_bytes() } else { &[] }
+}
+
+/// As run.rs makes them.
+fn settings(plan: &Plan, shard: Shard) -> Settings {
+    let body = (plan.request.body != Body::None).then(|| body(plan).len());
+    let url = plan.target.url.as_ref().unwrap();
+    let template =
+        Template::new(&plan.request.method, &url.target, &url.authority(), &plan.request.headers, body);
+    Settings {
+        load: plan.load,
+        connections: shard.share(u64::from(plan.connections)) as u32,
+        keepalive: plan.keepalive.into(),
+        body: template.has_body().then_some((BodyId(0), body.unwrap_or(0) as u64)),
+        template,
+        digest: plan.digest,
+        retry_stale: plan.retry_stale,
+        timeout: plan.limits.timeout,
+        connect_timeout: plan.limits.connect_timeout,
+        drain: plan.limits.drain,
+        time_cap: plan.limits.time_cap,
+        limits: response::Limits::default(),
+    }
+}
+
+/// The report of a run and the rows of its log, as they would be written.
+pub(crate) fn written(scenario: &Scenario, account: Account) -> (Vec<u8>, Vec<u8>) {
+    let mut rows = csv::Writer::from_writer(Vec::new());
+    let mut record = csv::ByteRecord::new();
+    for (thread, part) in account.parts.iter().enumerate() {
+        for sample in &part.samples {
+            row(sample, thread, RowContext { round: 0, wall_offset: Nanos::ZERO }, &mut record);
+            rows.write_byte_record(&record).unwrap();
+        }
+    }
+    let host = Host {
+        kernel: None,
+        cpu_model: None,
+        cpus: vec![0, 1],
+        virtualized: Some(false),
+        clocksource: None,
+        governor: None,
+        memory_bytes: None,
+        nofile: None,
+        clock_read_ns: Nanos(25),
+    };
+    let report = Report::new(Inputs {
+        plan: &scenario.plan,
+        host: &host,
+        rounds: &[account.round],
+        positions: &[0],
+        rules: &[],
+        logs: Vec::new(),
+        created_unix_ms: 1_700_000_000_000,
+        complete: true,
+    });
+    (json::render(&report), rows.into_inner().unwrap())
+}

@@ -1,0 +1,29 @@
+//! The harness: a scratch folder, the program in it, servers for it to talk to, and its files read back.
+
+mod program;
+mod results;
+mod scratch;
+mod scripted;
+mod servers;
+
+pub(crate) use program::{Finished, Running};
+pub(crate) use results::{Row, Rows, check_report, judged, patched};
+pub(crate) use scratch::Scratch;
+pub(crate) use scripted::{Heard, Peer, Scripted, answer, ok};
+pub(crate) use servers::{Nginx, Python, Stub, exchange, free_port, has, skipped};
+
+use std::time::{Duration, Instant};
+
+/// Asks `done` until it is true; false if it never was within `patience`.
+pub(crate) fn eventually(patience: Duration, mut done: impl FnMut() -> bool) -> bool {
+    let began = Instant::now();
+    loop {
+        if done() {
+            return true;
+        }
+        if began.elapsed() > patience {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
