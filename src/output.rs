@@ -209,10 +209,10 @@ struct Writer {
     outcome: LogOutcome,
 }
 
-type LogFile = csv::Writer<BufWriter<File>>;
+type CsvFile = csv::Writer<BufWriter<File>>;
 
 impl Writer {
-    fn run(mut self, file: io::Result<LogFile>) -> LogOutcome {
+    fn run(mut self, file: io::Result<CsvFile>) -> LogOutcome {
         let mut file = match file {
             Ok(file) => Some(file),
             Err(error) => {
@@ -243,7 +243,7 @@ impl Writer {
         self.outcome
     }
 
-    fn open(&mut self) -> io::Result<LogFile> {
+    fn open(&mut self) -> io::Result<CsvFile> {
         let earlier = self.target.exists();
         if earlier {
             fs::copy(&self.target, &self.temporary)?;
@@ -261,7 +261,7 @@ impl Writer {
         Ok(writer)
     }
 
-    fn write(&mut self, file: &mut Option<LogFile>, chunk: &LogChunk, record: &mut ByteRecord) {
+    fn write(&mut self, file: &mut Option<CsvFile>, chunk: &LogChunk, record: &mut ByteRecord) {
         for sample in &chunk.samples {
             let Some(writer) = file.as_mut().filter(|_| self.outcome.error.is_none()) else {
                 self.outcome.lost += 1;
@@ -279,7 +279,7 @@ impl Writer {
     }
 
     /// The file takes its name even if it is incomplete: what could be written is kept, up to its last whole row.
-    fn close(&mut self, file: LogFile) {
+    fn close(&mut self, file: CsvFile) {
         let flushed = match file.into_inner() {
             Ok(mut buffer) => buffer.flush(),
             Err(error) => Err(io::Error::other(error.to_string())),

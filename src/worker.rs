@@ -46,6 +46,7 @@ pub fn run<E: Engine, C: Clock>(
         }
         driver.tick(now, &mut |conn, op| engine.submit(conn, op));
         let mut events = 0;
+        awaited = Nanos::MAX;
         if !driver.is_done() {
             let deadline = wait.until(driver, now);
             awaited = deadline.max(now);
@@ -60,6 +61,8 @@ pub fn run<E: Engine, C: Clock>(
         counts.turns += 1;
         counts.useful_turns += u64::from(events > 0);
         if driver.is_done() {
+            // a stall in the last turn is one too
+            counts.add_stall(clock.now().saturating_sub(awaited));
             counts.driver = driver.counts();
             return Ok(counts);
         }
@@ -98,5 +101,98 @@ impl Wait {
                 next.saturating_sub(early).min(now.saturating_add(LONGEST_PARK))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::load::driver::{Keepalive, Settings};
+    use crate::load::io::{ConnId, Event, Op, Stamp};
+    use crate::load::request::Template;
+    use crate::load::response::Limits;
+    use crate::load::schedule::{Extent, Load, Schedule, Shard};
+    use crate::record::OkStatuses;
+
+    #[derive(Clone, Default)]
+    struct Time(Rc<Cell<u64>>);
+
+    impl Clock for Time {
+        fn now(&self) -> Nanos {
+            Nanos(self.0.get())
+        }
+    }
+
+    /// Grants everything at once; the poll that brings the answer returns `late` after the loop had asked for.
+    struct Granting {
+        time: Time,
+        late: Nanos,
+        asked: Vec<(ConnId, Event<'static>)>,
+    }
+
+    impl Engine for Granting {
+        fn submit(&mut self, conn: ConnId, op: Op<'_>) {
+            self.asked.extend(match op {
+                Op::Connect(_) => vec![(conn, Event::Connected)],
+                Op::Send { tag, .. } => vec![
+                    (conn, Event::Sent(tag)),
+                    (conn, Event::SentAll(tag)),
+                    (conn, Event::Received(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")),
+                ],
+                Op::Close => Vec::new(),
+            });
+        }
+
+        fn poll(
+            &mut self,
+            deadline: Nanos,
+            sink: &mut impl FnMut(ConnId, Event<'_>, Stamp),
+        ) -> io::Result<()> {
+            for (conn, event) in self.asked.drain(..) {
+                if matches!(event, Event::Received(_)) {
+                    self.time.0.set(self.time.now().max(deadline).0 + self.late.0);
+                }
+                sink(conn, event, Stamp { at: self.time.now() });
+            }
+            Ok(())
+        }
+    }
+
+    fn counts_of_one_request(late: Nanos) -> WorkerCounts {
+        let time = Time::default();
+        let load = Load::Closed { think: Nanos::ZERO };
+        let settings = Settings {
+            load,
+            connections: 1,
+            keepalive: Keepalive::On,
+            template: Template::new("GET", "/", "test", &[], None),
+            body: None,
+            digest: false,
+            retry_stale: false,
+            timeout: Nanos::from_secs(1),
+            connect_timeout: Nanos::from_secs(1),
+            drain: Nanos::from_secs(1),
+            time_cap: Nanos::from_secs(3_600),
+            limits: Limits::default(),
+        };
+        let one = Extent { count: Some(1), time: None };
+        let mut driver = Driver::new(settings);
+        driver.start(
+            Schedule::new(load, Extent::NONE, one, Shard { index: 0, of: 1 }, Nanos::ZERO),
+            Nanos::ZERO,
+        );
+        let mut recorder = Recorder::new(OkStatuses::new(vec![200..=200]), false, 0, None);
+        let mut engine = Granting { time: time.clone(), late, asked: Vec::new() };
+        run(&mut engine, &time, &mut driver, &mut recorder, Wait::Spin, || 0).unwrap()
+    }
+
+    #[test]
+    fn a_stall_counts_even_in_the_turn_that_ends_the_run() {
+        let counts = counts_of_one_request(Nanos::from_millis(70));
+        assert_eq!((counts.stalled, counts.longest_stall), (Nanos::from_millis(70), Nanos::from_millis(70)));
+        assert_eq!(counts_of_one_request(Nanos::from_millis(1)).stalled, Nanos::ZERO);
     }
 }

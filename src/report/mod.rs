@@ -13,7 +13,6 @@ use crate::analyze::gate::{self, Rule, SlaReport};
 use crate::analyze::summary::{Figures, Responses, measured, throughput};
 use crate::analyze::validity::{self, Validity, Verdict};
 use crate::facts::{Host, Round, ThreadTimes};
-use crate::load::sample::Failure;
 use crate::load::time::Nanos;
 use crate::plan::Plan;
 use crate::record::{Key, Tally};
@@ -179,6 +178,10 @@ pub struct ThreadRow {
     pub turns: u64,
     /// Turns in which something happened.
     pub useful_turns: u64,
+    /// Time lost in turns that came more than 5 ms later than asked for.
+    pub stalled_ns: Nanos,
+    /// The longest of them.
+    pub longest_stall_ns: Nanos,
     /// The scheduler's account.
     #[serde(flatten)]
     pub times: ThreadTimes,
@@ -317,11 +320,6 @@ impl Report {
         let tally = self.tally()?;
         let responses = Responses(&tally);
         Ok(gate::evaluate(rules, &measured(&tally, &responses), evaluable(self.partial, &self.validity)))
-    }
-
-    /// How many ended as this class.
-    pub fn failures(&self, class: Failure) -> u64 {
-        self.outcomes.get(class.name()).copied().unwrap_or(0)
     }
 }
 
@@ -489,6 +487,8 @@ fn round_report(round: &Round, position: u32) -> RoundReport {
                 cpu: t.cpu,
                 turns: t.counts.turns,
                 useful_turns: t.counts.useful_turns,
+                stalled_ns: t.counts.stalled,
+                longest_stall_ns: t.counts.longest_stall,
                 times: t.times,
             })
             .collect(),

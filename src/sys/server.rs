@@ -134,11 +134,6 @@ impl ServerProcess {
         Err(server.not_ready(patience))
     }
 
-    /// The process id; the group has the same.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// False once it has ended by itself.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))

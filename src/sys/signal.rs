@@ -34,9 +34,4 @@ impl StopFlag {
     pub fn count(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
-
-    /// As if a signal had come.
-    pub fn raise(&self) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
 }
