@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::load::driver::DriverCounts;
+use crate::load::io::EngineAccount;
 use crate::load::time::Nanos;
 use crate::record::Recorded;
 
@@ -93,6 +94,8 @@ pub struct ThreadReport {
     pub counts: WorkerCounts,
     /// What the scheduler gave it during the load.
     pub times: ThreadTimes,
+    /// What its engine used.
+    pub engine: EngineAccount,
 }
 
 /// What a round left behind.

@@ -6,7 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::load::driver::Keepalive;
-use crate::load::schedule::{Extent, Load};
+use crate::load::io::Stamps;
+use crate::load::schedule::{Extent, Load, Rate};
 use crate::load::time::Nanos;
 use crate::record::OkStatuses;
 
@@ -250,14 +251,52 @@ pub struct Limits {
 /// The instrument's own resources.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Client {
-    /// The engine: `epoll`.
-    pub engine: String,
+    /// The engine asked for.
+    pub engine: EnginePlan,
+    /// Which stamps the kernel is asked for.
+    pub stamps: Stamps,
+    /// Beside the load, one connection on a thread of its own that sends at this rate.
+    pub probe: Option<Probe>,
     /// One thread on each of these processors.
     pub cpus: Vec<usize>,
     /// Each thread has its processor to itself as far as the plan knows.
     pub exclusive: bool,
     /// How threads wait.
     pub wait: WaitPlan,
+}
+
+/// `--engine`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum EnginePlan {
+    /// The one that was measured to disturb less: epoll.
+    Auto,
+    /// epoll, through mio.
+    Epoll,
+    /// io_uring.
+    Uring,
+}
+
+impl EnginePlan {
+    /// As in `--engine`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto | Self::Epoll => "epoll",
+            Self::Uring => "uring",
+        }
+    }
+}
+
+/// `--probe`: one connection that measures at a low rate, spinning, beside the load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// Its rate.
+    #[serde(rename = "rate_milli_per_s")]
+    pub rate: Rate,
+    /// Its processor.
+    pub cpu: usize,
+    /// A thread of the load runs on the same processor.
+    pub shared: bool,
 }
 
 /// How threads wait when nothing is due.

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::engine::Clock;
 use crate::engine::epoll::EpollEngine;
+use crate::engine::{Clock, Engine, Setup};
 use crate::facts::{Round, ThreadReport};
 use crate::load::driver::{Driver, Keepalive, Settings};
 use crate::load::io::BodyId;
@@ -22,7 +22,7 @@ use crate::load::response;
 use crate::load::rng::mix;
 use crate::load::schedule::{Schedule, Shard};
 use crate::load::time::Nanos;
-use crate::plan::{Plan, Server, Stub, Target, Url, WaitPlan};
+use crate::plan::{EnginePlan, Plan, Server, Stub, Target, Url, WaitPlan};
 use crate::record::{LogPort, Recorded, Recorder};
 use crate::sys::affinity;
 use crate::sys::clock::Monotonic;
@@ -301,9 +301,30 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
+    /// The one choice of an engine; from here on everything is monomorphic.
     fn run(self, log: Option<LogPort>, start: &StartLine) -> io::Result<(Recorded, ThreadReport)> {
-        let cpu = self.plan.client.cpus[self.thread];
-        let prepared = self.prepare(cpu);
+        let clock = Monotonic;
+        let setup = self.pin();
+        match self.plan.client.engine {
+            EnginePlan::Auto | EnginePlan::Epoll => {
+                let engine = setup.and_then(|setup| EpollEngine::new(clock, setup));
+                self.drive(engine, &clock, log, start)
+            }
+            EnginePlan::Uring => {
+                let missing = Err::<EpollEngine<Monotonic>, _>(io::Error::other("not built in yet"));
+                self.drive(missing, &clock, log, start)
+            }
+        }
+    }
+
+    fn drive<E: Engine>(
+        self,
+        engine: io::Result<E>,
+        clock: &impl Clock,
+        log: Option<LogPort>,
+        start: &StartLine,
+    ) -> io::Result<(Recorded, ThreadReport)> {
+        let prepared = engine.and_then(|engine| self.prepare(engine, clock));
         let mut recorder = Recorder::new(self.plan.ok_statuses(), self.plan.digest, self.thread, log);
         let t0 = start.wait(prepared.is_ok());
         let (mut engine, mut driver) = prepared?;
@@ -316,24 +337,33 @@ impl Job<'_> {
             WaitPlan::Auto if self.plan.client.exclusive => Wait::Auto,
             WaitPlan::Auto | WaitPlan::Park => Wait::Park,
         };
-        let counts =
-            worker::run(&mut engine, &Monotonic, &mut driver, &mut recorder, wait, || self.stop.count())?;
+        let stops = || self.stop.count();
+        let counts = worker::run(&mut engine, clock, &mut driver, &mut recorder, wait, stops)?;
         let times = host::thread_times().since(before);
         let recorded = recorder.finish(counts.driver.undrawn, counts.driver.retries);
-        Ok((recorded, ThreadReport { cpu, counts, times }))
+        let cpu = self.plan.client.cpus[self.thread];
+        Ok((recorded, ThreadReport { cpu, counts, times, engine: engine.account() }))
     }
 
-    fn prepare(&self, cpu: usize) -> io::Result<(EpollEngine<Monotonic>, Driver)> {
-        affinity::pin_current(cpu).map_err(io::Error::other)?;
+    /// On its processor, what the engine will need.
+    fn pin(&self) -> io::Result<Setup> {
+        affinity::pin_current(self.plan.client.cpus[self.thread]).map_err(io::Error::other)?;
         affinity::sharpen_timers();
+        Ok(Setup {
+            connections: self.settings().connections,
+            targets: vec![self.running.addresses.clone()],
+            bodies: vec![self.body.to_vec()],
+            stamps: self.plan.client.stamps,
+        })
+    }
+
+    /// The driver, with its pool filled.
+    fn prepare<E: Engine>(&self, mut engine: E, clock: &impl Clock) -> io::Result<(E, Driver)> {
         let settings = self.settings();
-        let bodies = vec![self.body.to_vec()];
-        let targets = vec![self.running.addresses.clone()];
-        let mut engine = EpollEngine::new(Monotonic, settings.connections, targets, bodies)?;
         let reuses = settings.keepalive != Keepalive::Requests(1);
         let mut driver = Driver::new(settings);
         if reuses {
-            worker::open_connections(&mut engine, &Monotonic, &mut driver, || self.stop.count())?;
+            worker::open_connections(&mut engine, clock, &mut driver, || self.stop.count())?;
         }
         Ok((engine, driver))
     }
@@ -355,6 +385,7 @@ impl Job<'_> {
             keepalive: plan.keepalive.into(),
             body: template.has_body().then_some((BodyId(0), self.body.len() as u64)),
             template,
+            stamps: plan.client.stamps,
             digest: plan.digest,
             retry_stale: plan.retry_stale,
             timeout: plan.limits.timeout,

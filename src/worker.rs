@@ -50,10 +50,18 @@ pub fn run<E: Engine, C: Clock>(
         if !driver.is_done() {
             let deadline = wait.until(driver, now);
             awaited = deadline.max(now);
-            engine.poll(deadline, &mut |conn, event, stamp| {
+            engine.poll(Nanos::ZERO, &mut |conn, event, stamp| {
                 events += 1;
                 driver.on_event(conn, event, stamp);
             })?;
+            if events == 0 && deadline > now {
+                // Only now does it sleep: what is found without sleeping has been waiting for us.
+                driver.sleeps(deadline);
+                engine.poll(deadline, &mut |conn, event, stamp| {
+                    events += 1;
+                    driver.on_event(conn, event, stamp);
+                })?;
+            }
         }
         for sample in driver.finished() {
             recorder.record(&sample);
@@ -155,7 +163,7 @@ mod tests {
                 if matches!(event, Event::Received(_)) {
                     self.time.0.set(self.time.now().max(deadline).0 + self.late.0);
                 }
-                sink(conn, event, Stamp { at: self.time.now() });
+                sink(conn, event, Stamp::at(self.time.now()));
             }
             Ok(())
         }
@@ -170,6 +178,7 @@ mod tests {
             keepalive: Keepalive::On,
             template: Template::new("GET", "/", "test", &[], None),
             body: None,
+            stamps: crate::load::io::Stamps::User,
             digest: false,
             retry_stale: false,
             timeout: Nanos::from_secs(1),

@@ -8,6 +8,7 @@ use hairspring::analyze::compare::Outputs;
 use hairspring::analyze::gate::Rule;
 use hairspring::cli::{CompareArgs, RunArgs};
 use hairspring::facts::{Host, Round, ThreadReport, ThreadTimes, WorkerCounts};
+use hairspring::load::io::EngineAccount;
 use hairspring::load::response::Malformed;
 use hairspring::load::rng::Rng;
 use hairspring::load::sample::{Failure, Outcome, Sample};
@@ -123,6 +124,7 @@ fn round(plan: &Plan, index: u32, queue: Nanos) -> Round {
             cpu: 1,
             counts: WorkerCounts::default(),
             times: ThreadTimes { on_cpu_ns: Some(1), run_delay_ns: Some(2), involuntary_switches: None },
+            engine: EngineAccount::default(),
         }],
         addresses: Vec::new(),
         server_ready: None,
@@ -145,6 +147,9 @@ fn sample(seq: u64, service: Nanos, queue: Nanos, outcome: Outcome) -> Sample {
         intended,
         ready: Some(intended),
         issued: Some(issued),
+        transmitted: None,
+        arrived: None,
+        read_gap: Nanos::ZERO,
         first_byte: Some(done),
         done,
         outcome,

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
 
+use crate::load::io::Stamps;
 use crate::load::schedule::{Extent, Rate};
 use crate::load::time::Nanos;
-use crate::plan::{KeepalivePlan, WaitPlan};
+use crate::plan::{EnginePlan, KeepalivePlan, WaitPlan};
 use crate::preset::Preset;
 
 mod planning;
@@ -29,6 +30,27 @@ pub enum CliError {
 
 fn usage<T>(text: impl Into<String>) -> Result<T, CliError> {
     Err(CliError::Usage(text.into()))
+}
+
+/// `--stamps`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum StampsArg {
+    /// Our own alone.
+    User,
+    /// Arrivals stamped by the kernel.
+    Rx,
+    /// Arrivals and departures.
+    Rxtx,
+}
+
+impl From<StampsArg> for Stamps {
+    fn from(arg: StampsArg) -> Self {
+        match arg {
+            StampsArg::User => Self::User,
+            StampsArg::Rx => Self::Rx,
+            StampsArg::Rxtx => Self::RxTx,
+        }
+    }
 }
 
 /// The load and how it is offered.
@@ -113,9 +135,19 @@ pub struct ToolArgs {
     /// How client threads wait
     #[arg(long, value_enum, default_value_t = WaitPlan::Auto)]
     pub wait: WaitPlan,
-    /// I/O engine
-    #[arg(long, value_name = "ENGINE", default_value = "epoll", value_parser = ["epoll"])]
-    pub engine: String,
+    /// I/O engine; auto is the one that was measured to disturb less: epoll
+    #[arg(long, value_enum, default_value_t = EnginePlan::Auto)]
+    pub engine: EnginePlan,
+    /// Stamps of the kernel beside our own: rx, when an answer arrived; rxtx, also when a request left. They split a latency
+    /// into send path, kernel to kernel, and our own wake-up, and cost about a microsecond a request
+    #[arg(long, value_enum, default_value_t = StampsArg::User)]
+    pub stamps: StampsArg,
+    /// Beside the load, measure on one connection of its own, from a thread of its own that spins, at this low rate
+    #[arg(long, value_name = "RATE", num_args = 0..=1, default_missing_value = "100/s", value_parser = parse_rate)]
+    pub probe: Option<Rate>,
+    /// Processor of the probe [default: one that neither server nor load uses]
+    #[arg(long, value_name = "CPU", requires = "probe")]
+    pub probe_cpu: Option<usize>,
     /// A rule for the gate, as in 'p95<=800ms', 'errors<1%', 'throughput>=500/s'; p0 to p99.999, mean, max, errors,
     /// timeouts, throughput; can be repeated [default of compare: 'p95<=800ms'; of run: none]
     #[arg(long, value_name = "RULE")]

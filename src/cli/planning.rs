@@ -4,7 +4,7 @@
 use crate::analyze::gate::Rule;
 use crate::load::schedule::{Extent, Load};
 use crate::load::time::Nanos;
-use crate::plan::{Body, Client, Limits, Plan, Request, Server, Stub, Target};
+use crate::plan::{Body, Client, Limits, Plan, Probe, Request, Server, Stub, Target};
 use crate::preset::{PRESETS, Preset};
 
 use super::values::{is_loopback, is_token, parse_header, parse_ok, parse_rules, parse_url};
@@ -91,6 +91,9 @@ struct Processors {
     server: Vec<usize>,
     client: Vec<usize>,
     exclusive: bool,
+    allowed: Vec<usize>,
+    /// Neither the server's nor the client's.
+    spare: Vec<usize>,
 }
 
 impl CommonArgs {
@@ -137,7 +140,9 @@ impl CommonArgs {
                 time_cap: load.max_time,
             },
             client: Client {
-                engine: self.tool.engine.clone(),
+                engine: self.tool.engine,
+                stamps: self.tool.stamps.into(),
+                probe: self.probe(cpus)?,
                 cpus: threads,
                 exclusive: cpus.exclusive,
                 wait: self.tool.wait,
@@ -220,7 +225,26 @@ impl CommonArgs {
             if rest.is_empty() { allowed.to_vec() } else { rest }
         });
         let exclusive = allowed.len() > 1 && !client.iter().any(|cpu| server.contains(cpu));
-        Ok(Processors { server, client, exclusive })
+        let used = |cpu: &usize| client.contains(cpu) || server.contains(cpu);
+        let spare = allowed.iter().filter(|cpu| !used(cpu)).copied().collect();
+        Ok(Processors { server, client, exclusive, allowed: allowed.to_vec(), spare })
+    }
+
+    /// The probe takes a processor that nobody uses, else the last of the client's.
+    fn probe(&self, cpus: &Processors) -> Result<Option<Probe>, CliError> {
+        let Some(rate) = self.tool.probe else { return Ok(None) };
+        let spare = cpus.spare.first().or(cpus.client.last()).copied();
+        let cpu = match self.tool.probe_cpu.or(spare) {
+            Some(cpu) if cpus.allowed.contains(&cpu) => cpu,
+            cpu => {
+                return Err(CliError::Machine(format!(
+                    "--probe-cpu: processor {} is not available here; available are {:?}",
+                    cpu.unwrap_or_default(),
+                    cpus.allowed
+                )));
+            }
+        };
+        Ok(Some(Probe { rate, cpu, shared: cpus.client.contains(&cpu) || cpus.server.contains(&cpu) }))
     }
 
     fn stub(&self, model: &str, preset: Preset, cpus: &[usize]) -> Stub {

@@ -5,7 +5,7 @@
 use std::io;
 
 use super::Engine;
-use crate::load::io::{CloseReason, ConnId, Event, Op, Stamp, Tag};
+use crate::load::io::{CloseReason, ConnId, EngineAccount, Event, Op, Stamp, Tag};
 use crate::load::time::Nanos;
 
 /// An engine under supervision.
@@ -62,6 +62,10 @@ impl<E: Engine> Engine for Checked<E> {
             sink(conn, event, stamp);
         })
     }
+
+    fn account(&self) -> EngineAccount {
+        self.engine.account()
+    }
 }
 
 impl Slot {
@@ -109,6 +113,9 @@ impl Slot {
             Event::Sent(tag) => {
                 assert_eq!(self.unsent.first(), Some(tag), "{conn:?}: Sent out of order");
                 self.sending.push(self.unsent.remove(0));
+            }
+            Event::Transmitted(_) => {
+                assert_eq!(self.state, State::Open, "{conn:?}: transmitted before Connected");
             }
             Event::SentAll(tag) => {
                 assert_eq!(self.sending.first(), Some(tag), "{conn:?}: SentAll out of order");

@@ -18,7 +18,7 @@ use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 
-use super::{Clock, Engine, close_reason};
+use super::{Clock, Engine, Setup, close_reason};
 use crate::load::io::{BodyId, CloseReason, ConnId, Event, Op, Stamp, Tag, TargetId};
 use crate::load::time::Nanos;
 use crate::sys::socket;
@@ -76,14 +76,9 @@ struct Outgoing {
 }
 
 impl<C: Clock> EpollEngine<C> {
-    /// An engine for connection slots `0..connections`. `targets` are lists of addresses that are tried in turn;
-    /// `bodies` are what `BodyId`s stand for.
-    pub fn new(
-        clock: C,
-        connections: u32,
-        targets: Vec<Vec<SocketAddr>>,
-        bodies: Vec<Vec<u8>>,
-    ) -> io::Result<Self> {
+    /// An engine at rest, without sockets.
+    pub fn new(clock: C, setup: Setup) -> io::Result<Self> {
+        let Setup { connections, targets, bodies, .. } = setup;
         Ok(Self {
             clock,
             poll: Poll::new()?,
@@ -162,7 +157,7 @@ impl<C: Clock> EpollEngine<C> {
             let body = out.body.map_or(&[][..], |id| &self.bodies[id.0 as usize]);
             let total = out.head.len() + body.len();
             if !std::mem::replace(&mut out.announced, true) {
-                sink(conn, Event::Sent(out.tag), Stamp { at: self.clock.now() });
+                sink(conn, Event::Sent(out.tag), Stamp::at(self.clock.now()));
             }
             match write(socket, &out.head, body, out.written) {
                 Ok(0) => return,
@@ -175,7 +170,7 @@ impl<C: Clock> EpollEngine<C> {
                 }
             }
             if out.written == total {
-                sink(conn, Event::SentAll(out.tag), Stamp { at: self.clock.now() });
+                sink(conn, Event::SentAll(out.tag), Stamp::at(self.clock.now()));
                 slot.out.pop_front();
             }
         }
@@ -197,7 +192,7 @@ impl<C: Clock> EpollEngine<C> {
                 Ok(()) if flags.contains(Flags::OUT) => {
                     slot.connecting = None;
                     self.targets[target.0 as usize].first = at;
-                    sink(conn, Event::Connected, Stamp { at: self.clock.now() });
+                    sink(conn, Event::Connected, Stamp::at(self.clock.now()));
                 }
                 Ok(()) => return,
                 Err(errno) => return self.connect_failed(conn, target, failed, close_reason(errno)),
@@ -230,7 +225,7 @@ impl<C: Clock> EpollEngine<C> {
             match rustix::net::recv(socket, &mut self.buffer[..], RecvFlags::empty()) {
                 Ok((0, _)) => break slot.broken.unwrap_or(CloseReason::Eof),
                 Ok((n, _)) => {
-                    sink(conn, Event::Received(&self.buffer[..n]), Stamp { at: self.clock.now() });
+                    sink(conn, Event::Received(&self.buffer[..n]), Stamp::at(self.clock.now()));
                     if n < self.buffer.len() && !slot.ending && slot.broken.is_none() {
                         return;
                     }
@@ -244,7 +239,7 @@ impl<C: Clock> EpollEngine<C> {
             }
         };
         slot.socket = None;
-        sink(conn, Event::Closed(reason), Stamp { at: self.clock.now() });
+        sink(conn, Event::Closed(reason), Stamp::at(self.clock.now()));
     }
 
     fn wait(&mut self, deadline: Nanos) -> io::Result<()> {
@@ -283,7 +278,7 @@ impl<C: Clock> Engine for EpollEngine<C> {
         self.wait(deadline)?;
         // What submit did comes first: `Sent` precedes the answer.
         for (conn, event, at) in self.pending.drain(..) {
-            sink(conn, event, Stamp { at });
+            sink(conn, event, Stamp::at(at));
         }
         let before = self.again.len();
         for at in 0..before {

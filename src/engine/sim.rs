@@ -358,7 +358,7 @@ impl SimEngine {
 
     fn stamp(&self) -> Stamp {
         self.clock.spend(self.world.costs.event);
-        Stamp { at: self.clock.now() }
+        Stamp::at(self.clock.now())
     }
 
     // ---- small things
@@ -396,7 +396,7 @@ impl Engine for SimEngine {
         self.wait(deadline);
         // What submit did comes first: `Sent` precedes the answer.
         for (conn, event, at) in self.pending.drain(..) {
-            sink(conn, event, Stamp { at });
+            sink(conn, event, Stamp::at(at));
         }
         let mut ready = std::mem::take(&mut self.ready);
         ready.sort_unstable();

@@ -12,7 +12,7 @@ use super::connection::{Connection, InFlight, State};
 use super::deadlines::Deadlines;
 use super::io::{ConnId, Event, Op, Stamp, Tag, TargetId};
 use super::sample::{Failure, Outcome, Sample};
-use super::schedule::{Arrival, Load, Schedule};
+use super::schedule::{Arrival, Load, Phase, RequestId, Schedule};
 use super::time::Nanos;
 
 mod events;
@@ -36,7 +36,11 @@ pub struct Driver {
     think: Option<Nanos>,
     schedule: Option<Schedule>,
     t0: Nanos,
+    /// The times of the last tick and of the one before: what a poll brings came in since its predecessor.
     last_tick: Nanos,
+    tick_before: Nanos,
+    /// Until when the poll under way may sleep; `None`: it does not.
+    asleep_until: Option<Nanos>,
     connections: Vec<Connection>,
     /// Open connections without a request, first in first out. An entry may have gone stale; it is checked when taken.
     idle_open: VecDeque<(u32, u32)>,
@@ -55,6 +59,8 @@ pub struct Driver {
     cut_at: Option<Nanos>,
     head: Vec<u8>,
     finished: Vec<Sample>,
+    /// Ended, but without their transmit stamp; they wait for it until the end of the next turn.
+    unstamped: Vec<Unstamped>,
     counts: DriverCounts,
 }
 
@@ -72,6 +78,8 @@ impl Driver {
             schedule: None,
             t0: Nanos::ZERO,
             last_tick: Nanos::ZERO,
+            tick_before: Nanos::ZERO,
+            asleep_until: None,
             connections: (0..n).map(|_| Connection::new(settings.limits)).collect(),
             idle_open: VecDeque::with_capacity(2 * n as usize),
             idle_closed: (0..n).collect(),
@@ -87,6 +95,7 @@ impl Driver {
             cut_at: None,
             head: Vec::with_capacity(1024),
             finished: Vec::with_capacity(n as usize),
+            unstamped: Vec::with_capacity(n as usize),
             counts: DriverCounts::default(),
             settings,
         }
@@ -117,6 +126,9 @@ impl Driver {
         // A deadline has passed only if what came before it has been taken in: an answer that waits in a socket while we
         // are stopped is late by our fault. So it is measured by the time at which the last poll began.
         let polled_at = std::mem::replace(&mut self.last_tick, now);
+        self.tick_before = polled_at;
+        self.asleep_until = None;
+        self.release_unstamped(polled_at);
         self.expire(polled_at, now);
         if self.schedule.is_some() {
             self.enforce_ends(now);
@@ -127,6 +139,11 @@ impl Driver {
             self.in_flight as usize,
             self.connections.iter().filter(|c| c.request.is_some()).count()
         );
+    }
+
+    /// The poll that follows may sleep until `deadline`: what it then brings may have come at any time before.
+    pub fn sleeps(&mut self, deadline: Nanos) {
+        self.asleep_until = Some(deadline);
     }
 
     /// Takes in one event of the engine.
@@ -143,7 +160,8 @@ impl Driver {
                     request.sent_all = true;
                 }
             }
-            Event::Received(bytes) => self.on_received(index, bytes, stamp.at),
+            Event::Transmitted(tag) => self.on_transmitted(conn, tag, stamp.kernel),
+            Event::Received(bytes) => self.on_received(index, bytes, stamp),
             Event::Closed(reason) => self.on_closed(index, reason, stamp.at),
         }
     }
@@ -155,7 +173,7 @@ impl Driver {
 
     /// The next instant at which [`Driver::tick`] has something to do without an event; MAX if there is none.
     pub fn next_deadline(&mut self) -> Nanos {
-        if !self.to_connect.is_empty() {
+        if !self.to_connect.is_empty() || !self.unstamped.is_empty() {
             return Nanos::ZERO;
         }
         let mut next = self.request_deadlines.earliest().unwrap_or(Nanos::MAX);
@@ -183,7 +201,7 @@ impl Driver {
             Some(_) => self.turns.is_empty(),
             None => self.schedule.as_mut().is_some_and(|s| s.next_due().is_none()),
         };
-        self.schedule.is_some() && exhausted && self.in_flight == 0
+        self.schedule.is_some() && exhausted && self.in_flight == 0 && self.unstamped.is_empty()
     }
 
     /// No further arrivals; what is in flight gets a short drain.
@@ -367,7 +385,7 @@ impl Driver {
         request.connect = (c.carried == 1).then_some(c.connect_took);
         request.bytes = self.head.len() as u64 + body.map_or(0, |(_, length)| length);
         c.decoder.begin(self.settings.template.is_head(), self.settings.digest);
-        submit(conn, Op::Send { tag: Tag(id.seq), head: &self.head, body: body.map(|(id, _)| id) });
+        submit(conn, Op::Send { tag: tag_of(id), head: &self.head, body: body.map(|(id, _)| id) });
     }
 
     fn id(&self, index: u32) -> ConnId {
@@ -378,6 +396,18 @@ impl Driver {
         self.connections[index as usize].state = State::Closing;
         self.to_close.push_back(index);
     }
+}
+
+/// A sample that waits for its transmit stamp.
+struct Unstamped {
+    conn: ConnId,
+    since: Nanos,
+    sample: Sample,
+}
+
+/// Unlike for every two requests that follow each other on a connection.
+fn tag_of(id: RequestId) -> Tag {
+    Tag(id.seq << 1 | u64::from(id.phase == Phase::Measure))
 }
 
 fn assign(c: &mut Connection, arrival: Arrival) {

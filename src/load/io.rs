@@ -4,6 +4,8 @@
 //! Receiving is not an operation; a connected socket always reads. `Send` without a request and the
 //! tags exist so that TLS and HTTP/2 can sit between driver and engine later.
 
+use serde::{Deserialize, Serialize};
+
 use super::time::Nanos;
 
 /// One connection slot and which life of it: each `Connect` on a slot is a new generation, so that a
@@ -56,6 +58,9 @@ pub enum Event<'a> {
     Sent(Tag),
     /// The kernel has taken the last byte of the send.
     SentAll(Tag),
+    /// The kernel handed the last byte of the send to the network device; when, is in [`Stamp::kernel`]. Only where
+    /// [`Stamps::RxTx`] was asked for, and not reliably: a stamp can be missing.
+    Transmitted(Tag),
     /// Bytes arrived; stamped at the return of the read that brought them.
     Received(&'a [u8]),
     /// The connection is gone; nothing of this generation follows.
@@ -84,4 +89,42 @@ pub enum CloseReason {
 pub struct Stamp {
     /// CLOCK_MONOTONIC, user space.
     pub at: Nanos,
+    /// CLOCK_MONOTONIC, from the kernel's own stamp: of `Received`, when the last of these bytes arrived; of
+    /// `Transmitted`, when they left.
+    pub kernel: Option<Nanos>,
+}
+
+impl Stamp {
+    /// A stamp of user space alone.
+    pub const fn at(at: Nanos) -> Self {
+        Self { at, kernel: None }
+    }
+}
+
+/// Which stamps the kernel is asked for (SO_TIMESTAMPING, software).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stamps {
+    /// None: user space's own.
+    #[default]
+    User,
+    /// When bytes arrived.
+    Rx,
+    /// When bytes arrived, and when the last of a send left.
+    RxTx,
+}
+
+/// What an engine says of itself when the run is over.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct EngineAccount {
+    /// `epoll` or `uring`.
+    pub engine: String,
+    /// What it used of what the kernel offers, by name.
+    pub features: Vec<String>,
+    /// What it would have used, and why it did not: `multishot receive: not supported by this kernel`.
+    pub missing: Vec<String>,
+    /// Kernel stamps that were thrown away because the wall clock, which they are on, was stepped.
+    pub stamps_discarded: u64,
+    /// Completion queue overflows (io_uring).
+    pub overflows: u64,
 }

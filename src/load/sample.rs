@@ -16,10 +16,16 @@ pub struct Sample {
     pub ready: Option<Nanos>,
     /// Read immediately before its bytes were handed to the kernel.
     pub issued: Option<Nanos>,
+    /// When the kernel handed the last byte of the request to the network device (`--stamps rxtx`).
+    pub transmitted: Option<Nanos>,
+    /// When the last byte of the response arrived in our kernel (`--stamps rx` and `rxtx`).
+    pub arrived: Option<Nanos>,
     /// When the first byte of the final response (not of a 1xx) was read.
     pub first_byte: Option<Nanos>,
     /// When its outcome was known: the last byte was read, or it failed.
     pub done: Nanos,
+    /// At most so long had the end of the response lain unread because our loop was busy or not running.
+    pub read_gap: Nanos,
     /// How it ended.
     pub outcome: Outcome,
     /// Bytes of the request, once the kernel had taken all of them.
@@ -57,6 +63,27 @@ impl Sample {
     /// `issued - max(intended, ready)`: the instrument's own share.
     pub fn send_lag(&self) -> Option<Nanos> {
         Some(self.issued? - self.ready?)
+    }
+
+    /// `transmitted - issued`: our system call and the kernel's way out.
+    pub fn send_path(&self) -> Option<Nanos> {
+        Some(self.transmitted?.saturating_sub(self.issued?))
+    }
+
+    /// `arrived - transmitted`: from kernel to kernel, the wire and the server.
+    pub fn remote(&self) -> Option<Nanos> {
+        Some(self.arrived?.saturating_sub(self.transmitted?))
+    }
+
+    /// `done - arrived`: the kernel's way in, our wake-up and our read.
+    pub fn wake_up(&self) -> Option<Nanos> {
+        Some(self.done.saturating_sub(self.arrived?))
+    }
+
+    /// The instrument's own share of the response time, as far as it can tell: how late it sent, and how late it read (at
+    /// most; exactly, where the kernel stamped the arrival).
+    pub fn disturbance(&self) -> Nanos {
+        self.send_lag().unwrap_or_default() + self.wake_up().unwrap_or(self.read_gap)
     }
 
     /// False where the server claims more time than passed between sending the request and the end of its answer.

@@ -125,7 +125,7 @@ fn heading(text: &mut String, report: &Report) {
         text,
         "{}; {} on processors {:?}, seed {}\n",
         report.plan.load_in_words(),
-        client.engine,
+        client.engine.name(),
         client.cpus,
         report.plan.seed
     );

@@ -11,7 +11,7 @@ use hairspring::engine::sim::{Exchange, SimClock, SimEngine, World};
 use hairspring::engine::{Clock, Engine};
 use hairspring::facts::{Host, Round, ThreadReport, ThreadTimes, WorkerCounts};
 use hairspring::load::driver::{Driver, Keepalive, Settings};
-use hairspring::load::io::{BodyId, ConnId, Event, Op, Stamp};
+use hairspring::load::io::{BodyId, ConnId, EngineAccount, Event, Op, Stamp};
 use hairspring::load::request::Template;
 use hairspring::load::response;
 use hairspring::load::sample::Sample;
@@ -82,7 +82,12 @@ pub(crate) fn run(scenario: &Scenario, sabotage: Sabotage) -> Account {
         let (mine, part) = thread.run(t0, sabotage);
         recorded.merge(&mine);
         let times = ThreadTimes { on_cpu_ns: Some(1), run_delay_ns: Some(2), involuntary_switches: None };
-        reports.push(ThreadReport { cpu: plan.client.cpus[index], counts: part.counts, times });
+        reports.push(ThreadReport {
+            cpu: plan.client.cpus[index],
+            counts: part.counts,
+            times,
+            engine: EngineAccount::default(),
+        });
         parts.push(part);
     }
     recorded.measured.close_round();
@@ -224,7 +229,7 @@ impl<E: Engine> Engine for Skewed<E> {
                 (Sabotage::EarlyReceived(by), Event::Received(_)) => stamp.at - by,
                 _ => stamp.at,
             };
-            sink(conn, event, Stamp { at });
+            sink(conn, event, Stamp::at(at));
         })
     }
 }
@@ -257,6 +262,7 @@ fn settings(plan: &Plan, shard: Shard) -> Settings {
         keepalive: plan.keepalive.into(),
         body: template.has_body().then_some((BodyId(0), body.unwrap_or(0) as u64)),
         template,
+        stamps: plan.client.stamps,
         digest: plan.digest,
         retry_stale: plan.retry_stale,
         timeout: plan.limits.timeout,

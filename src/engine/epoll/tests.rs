@@ -25,7 +25,8 @@ fn listener() -> (TcpListener, SocketAddr) {
 }
 
 fn engine(addresses: Vec<SocketAddr>, body: Vec<u8>) -> EpollEngine<Monotonic> {
-    EpollEngine::new(Monotonic, 1, vec![addresses], vec![body]).unwrap()
+    let setup = Setup { connections: 1, targets: vec![addresses], bodies: vec![body], ..Setup::default() };
+    EpollEngine::new(Monotonic, setup).unwrap()
 }
 
 fn free_port() -> SocketAddr {
@@ -47,6 +48,7 @@ fn poll(engine: &mut EpollEngine<Monotonic>, enough: impl Fn(&[Seen]) -> bool) -
                 Event::Sent(tag) => Seen::Sent(tag.0),
                 Event::SentAll(tag) => Seen::SentAll(tag.0),
                 Event::Received(bytes) => Seen::Bytes(bytes.len()),
+                Event::Transmitted(_) => return,
                 Event::Closed(reason) => Seen::Closed(reason),
             });
         };

@@ -1,9 +1,9 @@
 //! What the driver makes of each event: requests go on, end, move to another connection, or are sent again. Nothing is
 //! submitted here; what has to be done is put into the driver's queues for its next tick.
 
-use super::{BEREAVED_MAX, Driver, Keepalive};
+use super::{BEREAVED_MAX, Driver, Keepalive, Unstamped, tag_of};
 use crate::load::connection::{Connection, InFlight, State, outcome_of_bereavement, outcome_of_connect};
-use crate::load::io::CloseReason;
+use crate::load::io::{CloseReason, ConnId, Stamp, Stamps, Tag};
 use crate::load::response::Progress;
 use crate::load::sample::{Failure, Outcome};
 use crate::load::schedule::{Phase, RequestId};
@@ -33,7 +33,29 @@ impl Driver {
         }
     }
 
-    pub(super) fn on_received(&mut self, index: u32, bytes: &[u8], at: Nanos) {
+    pub(super) fn on_transmitted(&mut self, conn: ConnId, tag: Tag, left: Option<Nanos>) {
+        let late = |u: &Unstamped| u.conn == conn && tag_of(u.sample.id) == tag;
+        if let Some(at) = self.unstamped.iter().position(late) {
+            let mut sample = self.unstamped.swap_remove(at).sample;
+            sample.transmitted = left;
+            self.finished.push(sample);
+        } else if let Some(request) = &mut self.connections[conn.index as usize].request
+            && tag_of(request.arrival.id) == tag
+        {
+            request.transmitted = left;
+        }
+    }
+
+    /// Those that have waited since before the last poll have waited long enough.
+    pub(super) fn release_unstamped(&mut self, polled_at: Nanos) {
+        while let Some(at) = self.unstamped.iter().position(|u| u.since < polled_at) {
+            self.finished.push(self.unstamped.swap_remove(at).sample);
+        }
+    }
+
+    pub(super) fn on_received(&mut self, index: u32, bytes: &[u8], stamp: Stamp) {
+        let at = stamp.at;
+        let since = self.asleep_until.unwrap_or(self.tick_before);
         let c = &mut self.connections[index as usize];
         if c.state != State::Open {
             return; // late bytes of a connection that is being closed
@@ -44,6 +66,8 @@ impl Driver {
             self.bereave(index, Outcome::Failed(Failure::Surplus), at);
             return;
         };
+        request.arrived = stamp.kernel;
+        request.read_gap = at.saturating_sub(since);
         let mut buffer = [0; RequestId::TEXT_MAX];
         let progress = c.decoder.feed(bytes, request.arrival.id.text(&mut buffer));
         if c.decoder.first_byte_in_last_feed() {
@@ -135,7 +159,12 @@ impl Driver {
         self.in_flight -= 1;
         let sample = self.connections[index as usize].conclude(index, outcome, done, self.settings.digest);
         sample.assert_ordered();
-        self.finished.push(sample);
+        let completed = matches!(outcome, Outcome::Completed(_));
+        if self.settings.stamps == Stamps::RxTx && completed && sample.transmitted.is_none() {
+            self.unstamped.push(Unstamped { conn: self.id(index), since: self.last_tick, sample });
+        } else {
+            self.finished.push(sample);
+        }
         if let Some(think) = self.think
             && let Some(schedule) = &self.schedule
         {

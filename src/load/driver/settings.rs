@@ -1,6 +1,6 @@
 //! What a driver is told, and what it counts.
 
-use crate::load::io::BodyId;
+use crate::load::io::{BodyId, Stamps};
 use crate::load::request::Template;
 use crate::load::response::Limits;
 use crate::load::schedule::Load;
@@ -28,6 +28,8 @@ pub struct Settings {
     pub template: Template,
     /// The registered body, where the template has one, and its length.
     pub body: Option<(BodyId, u64)>,
+    /// Which stamps the engine was asked for: a sample waits one turn for a missing transmit stamp.
+    pub stamps: Stamps,
     /// Compute a digest of each response body.
     pub digest: bool,
     /// Send a request again, once and on a fresh connection, when its keep-alive connection was stale.

@@ -26,6 +26,7 @@ fn settings(load: Load, connections: u32) -> Settings {
         keepalive: Keepalive::On,
         template: Template::new("GET", "/", "test", &[], None),
         body: None,
+        stamps: crate::load::io::Stamps::User,
         digest: false,
         retry_stale: false,
         timeout: ms(1_000),
@@ -111,7 +112,7 @@ impl World {
     }
 
     fn event(&mut self, conn: ConnId, event: Event<'_>) {
-        self.driver.on_event(conn, event, Stamp { at: self.now });
+        self.driver.on_event(conn, event, Stamp::at(self.now));
         self.samples.extend(self.driver.finished());
     }
 
