@@ -20,9 +20,14 @@ impl Clock for Monotonic {
 pub fn wall_offset() -> Nanos {
     // Between two reads of the one clock lies the read of the other.
     let before = Monotonic.now();
-    let wall = read(ClockId::Realtime);
+    let wall = wall();
     let after = Monotonic.now();
     wall.saturating_sub(Nanos(before.0 / 2 + after.0 / 2))
+}
+
+/// The wall clock, for relating the kernel's stamps to the clock of the run.
+pub(super) fn wall() -> Nanos {
+    read(ClockId::Realtime)
 }
 
 /// What one read of the clock costs: the least of several batches, so that an interruption does not count.

@@ -7,3 +7,4 @@ pub mod host;
 pub mod server;
 pub mod signal;
 pub mod socket;
+pub mod stamps;
