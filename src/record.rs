@@ -8,15 +8,18 @@ use std::collections::BTreeMap;
 
 use crossbeam_channel::{Receiver, Sender};
 
+use crate::load::io::Stamps;
 use crate::load::sample::{Failure, Outcome, Sample};
 use crate::load::schedule::Phase;
 use crate::load::time::Nanos;
 
 mod anatomy;
 mod distribution;
+mod kernel;
 
 pub use anatomy::{Anatomy, Parts};
 pub use distribution::{Distribution, RANGE_MAX};
+pub use kernel::KernelSplit;
 
 /// Digests are kept for the first so many ids of a round (32 MiB); what lies beyond is not compared.
 const DIGESTS_MAX: u64 = 4 << 20;
@@ -85,6 +88,8 @@ pub struct Tally {
     pub timing_rejected: u64,
     /// Where the time went.
     pub anatomy: Anatomy,
+    /// What the kernel's stamps say, where they were asked for.
+    pub kernel: Option<(Stamps, KernelSplit)>,
     /// Bytes of the requests and the responses.
     pub bytes_sent: u64,
     /// Bytes of the responses.
@@ -153,6 +158,9 @@ impl Tally {
         }
         if let (Some(first_byte), Some(issued)) = (sample.first_byte, sample.issued) {
             self.first_byte.record(first_byte - issued);
+        }
+        if let Some((stamps, kernel)) = &mut self.kernel {
+            kernel.record(sample, *stamps);
         }
         if !sample.server_timing_fits() {
             self.timing_rejected += 1;
@@ -232,6 +240,11 @@ impl Tally {
         self.server_queue.merge(&other.server_queue);
         self.server_service.merge(&other.server_service);
         self.anatomy.merge(&other.anatomy);
+        match (&mut self.kernel, &other.kernel) {
+            (Some((_, mine)), Some((_, theirs))) => mine.merge(theirs),
+            (mine @ None, theirs) => *mine = theirs.clone(),
+            (Some(_), None) => {}
+        }
     }
 }
 
@@ -363,6 +376,12 @@ impl Recorder {
             digests: digests.then(|| Digests { by_seq: vec![0; DIGESTS_AT_START] }),
             log,
         }
+    }
+
+    /// The samples have these stamps of the kernel.
+    pub fn with_stamps(mut self, stamps: Stamps) -> Self {
+        self.measured.kernel = (stamps != Stamps::User).then(|| (stamps, KernelSplit::default()));
+        self
     }
 
     /// Takes in one ended request.

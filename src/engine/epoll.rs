@@ -19,9 +19,10 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 
 use super::{Clock, Engine, Setup, close_reason};
-use crate::load::io::{BodyId, CloseReason, ConnId, Event, Op, Stamp, Tag, TargetId};
+use crate::load::io::{BodyId, CloseReason, ConnId, EngineAccount, Event, Op, Stamp, Stamps, Tag, TargetId};
 use crate::load::time::Nanos;
 use crate::sys::socket;
+use crate::sys::stamps::{self, Awake, WallRelation};
 
 /// One read; a whole response of ordinary size.
 const READ_BYTES: usize = 64 * 1024;
@@ -42,6 +43,16 @@ pub struct EpollEngine<C> {
     again: Vec<ConnId>,
     ready: Vec<epoll::Event>,
     buffer: Box<[u8]>,
+    stamping: Option<Stamping>,
+}
+
+/// What the kernel's stamps need.
+#[derive(Debug)]
+struct Stamping {
+    stamps: Stamps,
+    relation: WallRelation,
+    /// Keeps the kernel stamping while no socket of ours is open.
+    _awake: Awake,
 }
 
 #[derive(Debug)]
@@ -62,6 +73,10 @@ struct Slot {
     ending: bool,
     /// A write failed like this.
     broken: Option<CloseReason>,
+    /// Bytes handed to the kernel so far, and the sends whose departure has not been reported: their tags and the offsets
+    /// behind their last bytes. Both modulo 2^32, as the kernel counts.
+    written: u32,
+    departing: VecDeque<(u32, Tag)>,
 }
 
 /// A send that the socket did not take at once.
@@ -78,8 +93,13 @@ struct Outgoing {
 impl<C: Clock> EpollEngine<C> {
     /// An engine at rest, without sockets.
     pub fn new(clock: C, setup: Setup) -> io::Result<Self> {
-        let Setup { connections, targets, bodies, .. } = setup;
+        let Setup { connections, targets, bodies, stamps } = setup;
+        let stamping = match stamps {
+            Stamps::User => None,
+            stamps => Some(Stamping { stamps, _awake: Awake::wait()?, relation: WallRelation::measure() }),
+        };
         Ok(Self {
+            stamping,
             clock,
             poll: Poll::new()?,
             targets: targets.into_iter().map(|addresses| Target { addresses, first: 0 }).collect(),
@@ -100,12 +120,18 @@ impl<C: Clock> EpollEngine<C> {
         let opened = socket::start_connect(addresses[at]).and_then(|socket| {
             let token = Token((conn.index as usize) | ((conn.generation as usize) << 32));
             let interest = Interest::READABLE | Interest::WRITABLE;
+            if let Some(stamping) = &self.stamping {
+                stamps::enable(&socket, stamping.stamps)?;
+            }
             self.poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), token, interest)?;
             Ok(socket)
         });
         match opened {
             Ok(socket) => {
                 slot.socket = Some(socket);
+                if self.stamping.is_some() {
+                    slot.departing.reserve(4); // now, not under the first request
+                }
                 slot.connecting = Some((target, at, failed));
             }
             Err(error) => {
@@ -136,7 +162,9 @@ impl<C: Clock> EpollEngine<C> {
         let issued = self.clock.now();
         self.pending.push((conn, Event::Sent(tag), issued));
         let bytes = body.map_or(&[][..], |id| &self.bodies[id.0 as usize]);
-        match write(socket, head, bytes, 0) {
+        let result = write(socket, head, bytes, 0);
+        slot.note_written(&result, tag, head.len() + bytes.len(), &self.stamping);
+        match result {
             Ok(written) if written == head.len() + bytes.len() => {
                 self.pending.push((conn, Event::SentAll(tag), issued));
             }
@@ -159,7 +187,11 @@ impl<C: Clock> EpollEngine<C> {
             if !std::mem::replace(&mut out.announced, true) {
                 sink(conn, Event::Sent(out.tag), Stamp::at(self.clock.now()));
             }
-            match write(socket, &out.head, body, out.written) {
+            let result = write(socket, &out.head, body, out.written);
+            let (tag, rest) = (out.tag, total - out.written);
+            slot.note_written(&result, tag, rest, &self.stamping);
+            let out = slot.out.front_mut().expect("it was there a moment ago");
+            match result {
                 Ok(0) => return,
                 Ok(written) => out.written += written,
                 Err(errno) => {
@@ -198,7 +230,9 @@ impl<C: Clock> EpollEngine<C> {
                 Err(errno) => return self.connect_failed(conn, target, failed, close_reason(errno)),
             }
         }
-        slot.ending |= flags.intersects(Flags::RDHUP | Flags::HUP | Flags::ERR);
+        // With transmit stamps an error may be no more than an entry of the error queue.
+        let telling = if slot.departing.is_empty() { Flags::ERR } else { Flags::empty() };
+        slot.ending |= flags.intersects(Flags::RDHUP | Flags::HUP | telling);
         if flags.contains(Flags::OUT) && !slot.out.is_empty() {
             self.flush(conn, sink);
         }
@@ -212,9 +246,14 @@ impl<C: Clock> EpollEngine<C> {
     /// near: the extra read that would only return EAGAIN costs a third of a request.
     fn read(&mut self, conn: ConnId, sink: &mut impl FnMut(ConnId, Event<'_>, Stamp)) {
         let slot = &mut self.slots[conn.index as usize];
-        let Some(socket) = slot.socket.as_ref().filter(|_| slot.generation == conn.generation) else {
+        if slot.generation != conn.generation {
             return;
-        };
+        }
+        if let Some(stamping) = &mut self.stamping {
+            // Before the data: an answer's request has left before it, and a full queue would take its room.
+            slot.report_departures(conn, &self.clock, &mut stamping.relation, sink);
+        }
+        let Some(socket) = &slot.socket else { return };
         let mut reads = 0;
         let reason = loop {
             if reads == READS_PER_TURN {
@@ -222,10 +261,18 @@ impl<C: Clock> EpollEngine<C> {
                 return;
             }
             reads += 1;
-            match rustix::net::recv(socket, &mut self.buffer[..], RecvFlags::empty()) {
+            let received = match &self.stamping {
+                None => rustix::net::recv(socket, &mut self.buffer[..], RecvFlags::empty())
+                    .map(|(n, _)| (n, None)),
+                Some(_) => stamps::receive(socket.as_fd(), &mut self.buffer),
+            };
+            match received {
                 Ok((0, _)) => break slot.broken.unwrap_or(CloseReason::Eof),
-                Ok((n, _)) => {
-                    sink(conn, Event::Received(&self.buffer[..n]), Stamp::at(self.clock.now()));
+                Ok((n, wall)) => {
+                    let at = self.clock.now();
+                    let relation = self.stamping.as_mut().map(|stamping| &mut stamping.relation);
+                    let kernel = wall.zip(relation).and_then(|(wall, relation)| relation.monotonic(wall, at));
+                    sink(conn, Event::Received(&self.buffer[..n]), Stamp { at, kernel });
                     if n < self.buffer.len() && !slot.ending && slot.broken.is_none() {
                         return;
                     }
@@ -292,6 +339,72 @@ impl<C: Clock> Engine for EpollEngine<C> {
             self.on_ready(conn, flags, sink);
         }
         Ok(())
+    }
+
+    fn account(&self) -> EngineAccount {
+        let mut features = vec!["edge-triggered".to_owned(), "epoll_pwait2".to_owned()];
+        let stamping = self.stamping.as_ref();
+        features.extend(stamping.map(|s| match s.stamps {
+            Stamps::RxTx => "receive stamps, transmit stamps by error queue".to_owned(),
+            _ => "receive stamps".to_owned(),
+        }));
+        EngineAccount {
+            engine: "epoll".to_owned(),
+            features,
+            stamps_discarded: stamping.map_or(0, |s| s.relation.discarded()),
+            ..EngineAccount::default()
+        }
+    }
+}
+
+impl Slot {
+    /// Keeps count of the stream, and of whose last byte is where in it.
+    fn note_written(
+        &mut self,
+        result: &Result<usize, Errno>,
+        tag: Tag,
+        rest: usize,
+        stamping: &Option<Stamping>,
+    ) {
+        if stamping.as_ref().is_some_and(|s| s.stamps == Stamps::RxTx)
+            && let Ok(written) = *result
+        {
+            self.written = self.written.wrapping_add(written as u32);
+            if written == rest {
+                self.departing.push_back((self.written, tag));
+            }
+        }
+    }
+
+    /// Empties the error queue.
+    fn report_departures(
+        &mut self,
+        conn: ConnId,
+        clock: &impl Clock,
+        relation: &mut WallRelation,
+        sink: &mut impl FnMut(ConnId, Event<'_>, Stamp),
+    ) {
+        while let (Some(socket), false) = (&self.socket, self.departing.is_empty()) {
+            let departure = match stamps::next_departure(socket.as_fd()) {
+                Ok(Some(departure)) => departure,
+                Ok(None) | Err(Errno::INTR) => continue,
+                Err(_) => return,
+            };
+            // A stamp may be that of a part of a send; those before its own are lost.
+            let behind = departure.byte.wrapping_add(1);
+            while let Some(&(end, tag)) = self.departing.front() {
+                if (behind.wrapping_sub(end) as i32) < 0 {
+                    break;
+                }
+                self.departing.pop_front();
+                if behind == end {
+                    let at = clock.now();
+                    if let Some(left) = relation.monotonic(departure.wall, at) {
+                        sink(conn, Event::Transmitted(tag), Stamp { at, kernel: Some(left) });
+                    }
+                }
+            }
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::load::schedule::RequestId;
 use crate::load::time::Nanos;
 
 /// The header line.
-pub const COLUMNS: [&str; 23] = [
+pub const COLUMNS: [&str; 26] = [
     "request_id",
     "timestamp_ms",
     "latency_ms",
@@ -34,6 +34,9 @@ pub const COLUMNS: [&str; 23] = [
     "server_queue_from_read_ns",
     "server_service_ns",
     "body_digest",
+    "transmitted_ns",
+    "arrived_ns",
+    "read_gap_ns",
 ];
 
 /// What a row needs beside the sample.
@@ -76,6 +79,9 @@ pub fn row(sample: &Sample, thread: usize, context: RowContext, record: &mut Byt
         field(optional(part));
     }
     field(sample.digest.map(|digest| format!("{digest:016x}")).unwrap_or_default());
+    field(optional(sample.transmitted));
+    field(optional(sample.arrived));
+    field(sample.read_gap.0.to_string());
 }
 
 fn optional(value: Option<Nanos>) -> String {
@@ -123,7 +129,7 @@ mod tests {
     fn a_completed_row() {
         assert_eq!(
             rendered(&sample()),
-            "7,1700000000001.000,1.500001,200,2,200,,1000000,1000000,1000400,2000000,2500001,,90,120,3,1,1,,,,,00000000000000ff"
+            "7,1700000000001.000,1.500001,200,2,200,,1000000,1000000,1000400,2000000,2500001,,90,120,3,1,1,,,,,00000000000000ff,,,0"
         );
     }
 
@@ -134,7 +140,7 @@ mod tests {
             Sample { ready: None, issued: None, first_byte: None, digest: None, outcome, ..sample() };
         assert_eq!(
             rendered(&failed),
-            "7,1700000000001.000,1.500001,-1,2,local-resource,Too many open files (os error 24),1000000,,,,2500001,,90,120,3,1,1,,,,,"
+            "7,1700000000001.000,1.500001,-1,2,local-resource,Too many open files (os error 24),1000000,,,,2500001,,90,120,3,1,1,,,,,,,,0"
         );
     }
 }

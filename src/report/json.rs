@@ -93,6 +93,9 @@ pub fn save(tally: &Tally) -> BTreeMap<String, SavedHistogram> {
         ("server_service", &tally.server_service),
     ]
     .into_iter()
+    .chain(tally.kernel.iter().flat_map(|(_, split)| {
+        [("send_path", &split.send_path), ("remote", &split.remote), ("wake_up", &split.wake_up)]
+    }))
     .map(|(name, distribution)| (name.to_owned(), save_one(distribution)))
     .collect()
 }

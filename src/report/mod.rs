@@ -13,9 +13,10 @@ use crate::analyze::gate::{self, Rule, SlaReport};
 use crate::analyze::summary::{Figures, Responses, measured, throughput};
 use crate::analyze::validity::{self, Validity, Verdict};
 use crate::facts::{Host, Round, ThreadTimes};
+use crate::load::io::Stamps;
 use crate::load::time::Nanos;
 use crate::plan::Plan;
-use crate::record::{Key, Tally};
+use crate::record::{KernelSplit, Key, Tally};
 
 pub mod csv;
 pub mod json;
@@ -65,6 +66,9 @@ pub struct Report {
     pub send_lag_ns: Figures,
     /// Connect times of connections that carried requests.
     pub connect_ns: Figures,
+    /// What the kernel's stamps say; null with `--stamps user`.
+    #[serde(default)]
+    pub kernel: Option<Kernel>,
     /// Successful requests per second, from the first intended start to the last end.
     pub throughput_per_s: Option<f64>,
     /// The time that is the denominator of the throughput, summed over rounds.
@@ -123,6 +127,25 @@ pub struct Totals {
     pub bytes_sent: u64,
     /// Bytes of responses.
     pub bytes_received: u64,
+}
+
+/// Latencies split by the kernel's stamps. Completed requests that have all stamps that were asked for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Kernel {
+    /// `rx` or `rxtx`.
+    pub stamps: Stamps,
+    /// transmitted − issued: the client's send path (`rxtx`).
+    pub send_path_ns: Figures,
+    /// arrived − transmitted: from kernel to kernel, the wire and the server (`rxtx`).
+    pub remote_ns: Figures,
+    /// done − arrived: the client's wake-up and read.
+    pub wake_up_ns: Figures,
+    /// Completed requests without the stamp of their departure.
+    pub missing_departures: u64,
+    /// Completed requests without the stamp of their arrival.
+    pub missing_arrivals: u64,
+    /// Stamps thrown away because the wall clock was stepped.
+    pub discarded: u64,
 }
 
 /// The warm-up.
@@ -260,6 +283,7 @@ impl Report {
             conn_wait_ns: Figures::of(&tally.conn_wait),
             send_lag_ns: Figures::of(&tally.send_lag),
             connect_ns: Figures::of(&tally.connect),
+            kernel: tally.kernel.as_ref().map(|(stamps, split)| kernel(*stamps, split, rounds)),
             throughput_per_s: throughput(&tally).per_s(),
             elapsed_ns: tally.elapsed,
             warmup: Warmup {
@@ -462,6 +486,18 @@ fn by_outcome(tally: &Tally) -> BTreeMap<String, u64> {
 fn details(tally: &Tally) -> BTreeMap<String, u64> {
     let detailed = tally.outcomes.iter().filter_map(|(key, n)| Some((key, key.detail.as_ref()?, *n)));
     detailed.map(|(key, detail, n)| (format!("{}: {detail}", key.outcome), n)).collect()
+}
+
+fn kernel(stamps: Stamps, split: &KernelSplit, rounds: &[Round]) -> Kernel {
+    Kernel {
+        stamps,
+        send_path_ns: Figures::of(&split.send_path),
+        remote_ns: Figures::of(&split.remote),
+        wake_up_ns: Figures::of(&split.wake_up),
+        missing_departures: split.missing_departures,
+        missing_arrivals: split.missing_arrivals,
+        discarded: rounds.iter().flat_map(|r| &r.threads).map(|t| t.engine.stamps_discarded).sum(),
+    }
 }
 
 fn round_report(round: &Round, position: u32) -> RoundReport {

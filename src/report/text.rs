@@ -9,6 +9,7 @@ use crate::analyze::compare::Change;
 use crate::analyze::gate::{SlaReport, SlaVerdict};
 use crate::analyze::summary::{Figures, TABLED};
 use crate::analyze::validity::{About, Level, Validity, Verdict};
+use crate::load::io::Stamps;
 use crate::load::time::Nanos;
 use crate::plan::{Plan, Server};
 
@@ -31,6 +32,7 @@ pub fn run(report: &Report) -> String {
     if report.conn_wait_ns.max.is_some_and(|max| max > Nanos::ZERO) {
         figures(&mut text, "conn wait", &report.conn_wait_ns);
     }
+    kernel(&mut text, report);
     text.push('\n');
     let _ = writeln!(text, "{}", counts(report));
     if report.warmup.scheduled > 0 {
@@ -201,6 +203,24 @@ fn changed(text: &mut String, name: &str, comparison: &Comparison) {
 
 fn shown(value: Option<Nanos>) -> String {
     value.map_or("-".to_owned(), |v| v.to_string())
+}
+
+/// The split by the kernel's stamps.
+fn kernel(text: &mut String, report: &Report) {
+    let Some(kernel) = &report.kernel else { return };
+    if kernel.stamps == Stamps::RxTx {
+        figures(text, "  send path", &kernel.send_path_ns);
+        figures(text, "  kernel to kernel", &kernel.remote_ns);
+    }
+    figures(text, "  client wake-up", &kernel.wake_up_ns);
+    let missing = kernel.missing_arrivals + kernel.missing_departures;
+    if missing + kernel.discarded > 0 {
+        let _ = writeln!(
+            text,
+            "  {missing} of {} completed requests lack a kernel stamp and are not in this split ({} stamps discarded)",
+            report.totals.completed, kernel.discarded
+        );
+    }
 }
 
 fn counts(report: &Report) -> String {

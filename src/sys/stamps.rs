@@ -62,7 +62,7 @@ pub fn enable(socket: impl AsFd, stamps: Stamps) -> Result<(), Errno> {
 
 /// One read, with the wall-clock stamp of the last of its bytes where the kernel gave one.
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(usize, Option<Nanos>), Errno> {
-    receive_message(socket, buffer, 0, |control| wall_stamp(control))
+    receive_message(socket, buffer, 0, wall_stamp)
 }
 
 /// When the last byte of a send left, on the wall clock.
@@ -76,7 +76,7 @@ pub struct Departure {
 
 /// The next entry of the error queue; `AGAIN` when it is empty. `None`: an entry that is no transmit stamp.
 pub fn next_departure(socket: BorrowedFd<'_>) -> Result<Option<Departure>, Errno> {
-    let (_, departure) = receive_message(socket, &mut [], libc::MSG_ERRQUEUE, |control| departure(control))?;
+    let (_, departure) = receive_message(socket, &mut [], libc::MSG_ERRQUEUE, departure)?;
     Ok(departure)
 }
 
