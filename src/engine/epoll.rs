@@ -10,9 +10,10 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
 
 use mio::unix::SourceFd;
-use mio::{Interest, Poll, Token};
+use mio::{Events, Interest, Poll, Token};
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
@@ -44,6 +45,8 @@ pub struct EpollEngine<C> {
     ready: Vec<epoll::Event>,
     buffer: Box<[u8]>,
     stamping: Option<Stamping>,
+    /// Where the kernel (or valgrind) has no epoll_pwait2, mio waits, in whole milliseconds.
+    coarse: Option<Events>,
 }
 
 /// What the kernel's stamps need.
@@ -100,6 +103,7 @@ impl<C: Clock> EpollEngine<C> {
         };
         Ok(Self {
             stamping,
+            coarse: None,
             clock,
             poll: Poll::new()?,
             targets: targets.into_iter().map(|addresses| Target { addresses, first: 0 }).collect(),
@@ -296,13 +300,20 @@ impl<C: Clock> EpollEngine<C> {
             Nanos::ZERO => Nanos::ZERO,
             deadline => deadline.saturating_sub(self.clock.now()),
         };
+        self.ready.clear();
+        if let Some(events) = &mut self.coarse {
+            return wait_coarsely(&mut self.poll, events, timeout, &mut self.ready);
+        }
         let timeout = Timespec {
             tv_sec: (timeout.0 / 1_000_000_000) as i64,
             tv_nsec: (timeout.0 % 1_000_000_000) as i64,
         };
-        self.ready.clear();
         match epoll::wait(self.poll.registry().as_fd(), spare_capacity(&mut self.ready), Some(&timeout)) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(Errno::NOSYS) => {
+                self.coarse = Some(Events::with_capacity(EVENTS_PER_TURN));
+                Ok(())
+            }
             Err(errno) => Err(errno.into()),
         }
     }
@@ -342,7 +353,14 @@ impl<C: Clock> Engine for EpollEngine<C> {
     }
 
     fn account(&self) -> EngineAccount {
-        let mut features = vec!["edge-triggered".to_owned(), "epoll_pwait2".to_owned()];
+        let mut features = vec!["edge-triggered".to_owned()];
+        let mut missing = Vec::new();
+        match self.coarse {
+            None => features.push("epoll_pwait2".to_owned()),
+            Some(_) => {
+                missing.push("epoll_pwait2: not in this kernel; the last millisecond is spun".to_owned());
+            }
+        }
         let stamping = self.stamping.as_ref();
         features.extend(stamping.map(|s| match s.stamps {
             Stamps::RxTx => "receive stamps, transmit stamps by error queue".to_owned(),
@@ -351,6 +369,7 @@ impl<C: Clock> Engine for EpollEngine<C> {
         EngineAccount {
             engine: "epoll".to_owned(),
             features,
+            missing,
             stamps_discarded: stamping.map_or(0, |s| s.relation.discarded()),
             ..EngineAccount::default()
         }
@@ -406,6 +425,29 @@ impl Slot {
             }
         }
     }
+}
+
+/// Woken early the loop turns once more; woken late the schedule is late: so the timeout is rounded down.
+fn wait_coarsely(
+    poll: &mut Poll,
+    events: &mut Events,
+    timeout: Nanos,
+    ready: &mut Vec<epoll::Event>,
+) -> io::Result<()> {
+    use epoll::EventFlags as Flags;
+    match poll.poll(events, Some(Duration::from_millis(timeout.0 / 1_000_000))) {
+        Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+        _ => {}
+    }
+    ready.extend(events.iter().map(|event| {
+        let mut flags = Flags::empty();
+        flags.set(Flags::IN, event.is_readable());
+        flags.set(Flags::OUT, event.is_writable());
+        flags.set(Flags::RDHUP, event.is_read_closed());
+        flags.set(Flags::ERR, event.is_error());
+        epoll::Event { flags, data: epoll::EventData::new_u64(event.token().0 as u64) }
+    }));
+    Ok(())
 }
 
 /// Writes what is left behind the first `written` bytes of head and body. 0 means: not now.

@@ -21,6 +21,7 @@
 mod chunked;
 mod gather;
 mod head;
+mod memo;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +30,8 @@ use xxhash_rust::xxh64::Xxh64;
 
 use self::chunked::{Chunked, Piece};
 use self::gather::{Gather, Gathered};
+use self::head::Head;
+use self::memo::Memo;
 use super::server_timing::ServerTiming;
 
 /// Caps on what a server can make us keep or wade through.
@@ -191,6 +194,7 @@ pub enum End {
 pub struct Decoder {
     limits: Limits,
     gather: Gather,
+    memo: Memo,
     state: State,
     response: Response,
     hasher: Xxh64,
@@ -221,6 +225,7 @@ impl Decoder {
             // Below the length of START the order of errors would depend on how the stream is cut.
             limits: Limits { head_bytes: limits.head_bytes.max(START.len()), ..limits },
             gather: Gather::new(),
+            memo: Memo::default(),
             state: State::Done,
             response: Response::default(),
             hasher: Xxh64::new(0),
@@ -346,13 +351,24 @@ impl Decoder {
     fn head(&mut self, bytes: &[u8], request_id: &[u8]) -> Result<usize, Malformed> {
         let seen = self.gather.len();
         self.first_byte_here |= seen == 0;
+        if seen == 0
+            && let Some((head, used)) = self.memo.recall(bytes)
+        {
+            self.take_in(&head)?;
+            return Ok(used);
+        }
         check_start(seen, bytes)?;
-        let (section, used) = match self.gather.take(bytes, self.limits.head_bytes) {
+        let (head, used) = match self.gather.take(bytes, self.limits.head_bytes) {
             Gathered::Incomplete => return Ok(bytes.len()),
             Gathered::TooLarge => return Err(Malformed::HeadTooLarge),
-            Gathered::Whole { section, used } => (section, used),
+            Gathered::Whole { section, used, exact } => {
+                let head = head::parse(section, request_id)?;
+                if exact {
+                    self.memo.keep(section, head);
+                }
+                (head, used)
+            }
         };
-        let head = head::parse(section, request_id)?;
         let response = &mut self.response;
         response.bare_lf |= self.gather.bare_lf;
         response.folded = response.folded.saturating_add(self.gather.folded);
@@ -368,6 +384,13 @@ impl Decoder {
             self.first_byte_here = false;
             return Ok(used);
         }
+        self.take_in(&head)?;
+        Ok(used)
+    }
+
+    /// The head of the final response: what follows it.
+    fn take_in(&mut self, head: &Head) -> Result<(), Malformed> {
+        let response = &mut self.response;
         let (framing, length) = head.framing(self.head_request)?;
         response.status = head.status;
         response.framing = framing;
@@ -380,14 +403,14 @@ impl Decoder {
             Framing::Chunked => self.state = State::Chunked(Chunked::default()),
             Framing::Close => self.state = State::UntilClose,
         }
-        Ok(used)
+        Ok(())
     }
 
     fn trailer(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
         let (section, used) = match self.gather.take(bytes, self.limits.trailer_bytes) {
             Gathered::Incomplete => return Ok(bytes.len()),
             Gathered::TooLarge => return Err(Malformed::TrailerTooLarge),
-            Gathered::Whole { section, used } => (section, used),
+            Gathered::Whole { section, used, .. } => (section, used),
         };
         if section != b"\r\n" {
             head::parse_trailer(section, &mut self.response.timing)?;

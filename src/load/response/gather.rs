@@ -33,7 +33,8 @@ pub(super) enum Gathered<'a> {
     /// The section is longer than the limit.
     TooLarge,
     /// The section with its final empty line, of which `used` bytes were in this slice.
-    Whole { section: &'a [u8], used: usize },
+    /// `exact`: every line ended in CRLF and none was folded.
+    Whole { section: &'a [u8], used: usize, exact: bool },
 }
 
 impl Gather {
@@ -78,11 +79,13 @@ impl Gather {
     pub(super) fn take<'a>(&'a mut self, bytes: &'a [u8], limit: usize) -> Gathered<'a> {
         let room = limit.saturating_sub(self.buffer.len());
         let window = &bytes[..bytes.len().min(room)];
-        match self.find_end(window) {
-            Some(used) if self.buffer.is_empty() => Gathered::Whole { section: &window[..used], used },
+        let end = self.find_end(window);
+        let exact = !self.bare_lf && self.folded == 0;
+        match end {
+            Some(used) if self.buffer.is_empty() => Gathered::Whole { section: &window[..used], used, exact },
             Some(used) => {
                 self.buffer.extend_from_slice(&window[..used]);
-                Gathered::Whole { section: &self.buffer, used }
+                Gathered::Whole { section: &self.buffer, used, exact }
             }
             None if window.len() == room => Gathered::TooLarge,
             None => {

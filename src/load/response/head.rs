@@ -12,11 +12,13 @@ use crate::load::server_timing::ServerTiming;
 const MAX_FIELDS: usize = 100;
 
 /// What one head says.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Head {
     pub(super) status: u16,
     pub(super) timing: ServerTiming,
     pub(super) id_mismatch: bool,
+    /// It speaks of this one request: an id, or times.
+    pub(super) personal: bool,
     http_1_0: bool,
     close: bool,
     keep_alive: bool,
@@ -142,9 +144,13 @@ impl Head {
                 }
             }
             12 if is("x-request-id") => {
+                self.personal = true;
                 self.id_mismatch |= !request_id.is_empty() && value != request_id;
             }
-            13 if is("server-timing") => self.timing.append(value),
+            13 if is("server-timing") => {
+                self.personal = true;
+                self.timing.append(value);
+            }
             14 if is("content-length") => {
                 self.length = value.split(|byte| *byte == b',').fold(self.length, Length::and);
             }
