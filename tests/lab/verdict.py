@@ -1,0 +1,196 @@
+#!/usr/bin/env python3
+"""The verdict on itself, put to the test: random disturbances of the client against the lab's ground-truth server, and
+negative controls in which only the server is at fault.
+
+    tests/lab/verdict.py [--trials 64] [--seed 1] [--quiet 20]
+
+A trial is a run with one kind of disturbance. Its p99 is compared with that of quiet runs of the same plan: off by more than
+5 %, it must be INVALID; by less than 1 %, it must not. Needs root for cgroups and negative nice values (skipped, loudly,
+without). Server on processor 0, client on processor 1.
+"""
+import argparse
+import collections
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import lab
+
+SECONDS = 5
+CGROUP = "/sys/fs/cgroup/cpu/hairspring-lab"
+
+
+def start(url, rate, connections, seconds, *args):
+    out = tempfile.mkdtemp(prefix="hairspring-lab-")
+    command = [lab.HAIRSPRING, "run", url, "--rate", f"{rate}/s", "-c", str(connections), "-d", f"{seconds}s", "--cpus",
+               str(lab.CLIENT_CPU), "--no-log", "--out", os.path.join(out, "results"), *args]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL), out
+
+
+def finish(process, out):
+    import json
+    import shutil
+    process.wait(timeout=120)
+    report = json.load(open(os.path.join(out, "results", "report.json")))
+    shutil.rmtree(out, ignore_errors=True)
+    return report
+
+
+# ---- what disturbs: each a function of (process, dice) that runs beside the load and returns what it did
+
+def stops(process, dice):
+    length, times = dice.uniform(0.002, 0.3), dice.randint(1, 8)
+    for _ in range(times):
+        time.sleep(dice.uniform(0.05, SECONDS / times - length if SECONDS / times > length + 0.06 else 0.06))
+        if process.poll() is None:
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(length)
+            process.send_signal(signal.SIGCONT)
+    return f"stopped {times} × {1000 * length:.0f} ms"
+
+
+def spinner(process, dice):
+    nice, length = dice.choice([0, -20]), dice.uniform(0.1, 5)
+    time.sleep(dice.uniform(0.1, 1))
+    def prepare():
+        os.sched_setaffinity(0, {lab.CLIENT_CPU})
+        try:
+            os.setpriority(os.PRIO_PROCESS, 0, nice)
+        except PermissionError:
+            print("SKIPPED: a negative nice value needs root", file=sys.stderr)
+    other = subprocess.Popen([sys.executable, "-c", "while True: pass"], preexec_fn=prepare)
+    time.sleep(length)
+    other.kill()
+    other.wait()
+    return f"spinner, nice {nice}, {length:.1f} s"
+
+
+def quota(process, dice):
+    share = dice.choice([10, 20, 30, 50, 70, 90])
+    try:
+        os.makedirs(CGROUP, exist_ok=True)
+        open(f"{CGROUP}/cpu.cfs_period_us", "w").write("100000")
+        open(f"{CGROUP}/cpu.cfs_quota_us", "w").write(str(share * 1000))
+        open(f"{CGROUP}/cgroup.procs", "w").write(str(process.pid))
+    except OSError as error:
+        print(f"SKIPPED: no cgroup v1 cpu controller to write to ({error})", file=sys.stderr)
+        return "nothing"
+    return f"CFS quota {share} %"
+
+
+def nothing(process, dice):
+    return "nothing"
+
+
+def trial(dice, kind, quiet_p99, plan):
+    delay_ms, rate = plan
+    server = lab.Server("truth", "-D", delay_ms * 1000)
+    if kind is overload:
+        process, out = start(server.url, 3_000_000, 2_000, 0.3)
+        did = "3 000 000/s asked"
+    else:
+        process, out = start(server.url, rate, max(64, 8 * delay_ms * rate // 1000), SECONDS)
+        did = kind(process, dice)
+    report = finish(process, out)
+    server.stop()
+    p99 = report["response_ns"]["p99"]
+    off = (p99 / quiet_p99[plan] - 1) if p99 is not None else float("inf")
+    return did, off, report
+
+
+def overload(process, dice):
+    raise NotImplementedError
+
+
+def word(report):
+    return report["validity"]["verdict"].upper()
+
+
+def why(report):
+    worst = [f for f in report["validity"]["findings"] if f["about"] == "instrument"]
+    worst.sort(key=lambda f: f["level"] != "invalid")
+    return ", ".join(f"{f['rule']} {f['figure']:.3g}" for f in worst[:2])
+
+
+PLANS = [(1, 1_000), (5, 400), (20, 1_500)]
+
+
+def disturbances(args, dice):
+    quiet_p99, matrix, rows = {}, collections.Counter(), []
+    for plan in PLANS:
+        values = []
+        for _ in range(3):
+            server = lab.Server("truth", "-D", plan[0] * 1000)
+            process, out = start(server.url, plan[1], max(64, 8 * plan[0] * plan[1] // 1000), SECONDS)
+            values.append(finish(process, out)["response_ns"]["p99"])
+            server.stop()
+        quiet_p99[plan] = lab.median(values)
+        print(f"quiet p99 at {plan[0]} ms, {plan[1]}/s: {quiet_p99[plan] / 1e6:.3f} ms", file=sys.stderr)
+    kinds = [stops, stops, spinner, quota, overload]
+    for number in range(args.trials):
+        kind, plan = kinds[number % len(kinds)], dice.choice(PLANS)
+        did, off, report = trial(dice, kind, quiet_p99, plan)
+        if did == "nothing":
+            continue
+        truth = "> 5 %" if off > 0.05 else "< 1 %" if off < 0.01 else "1–5 %"
+        matrix[truth, word(report)] += 1
+        wrong = (truth == "> 5 %" and word(report) != "INVALID") or (truth == "< 1 %" and word(report) == "INVALID")
+        rows.append([number, f"{plan[0]} ms, {plan[1]}/s", did, f"{100 * off:+.1f} %", word(report), why(report), "**WRONG**" if wrong else ""])
+        print(*rows[-1], sep=" | ", file=sys.stderr, flush=True)
+    return matrix, rows
+
+
+def controls(args):
+    """Only the server, the plan or nobody is at fault: none may be INVALID."""
+    url = lambda server: server.url
+    cases = []
+    def lab_case(name, server_args, rate, connections, seconds=4):
+        server = lab.Server("truth", *server_args)
+        process, out = start(server.url, rate, connections, seconds)
+        report = finish(process, out)
+        server.stop()
+        cases.append([name, word(report), why(report)])
+    def stub_case(name, *flags):
+        out = tempfile.mkdtemp(prefix="hairspring-lab-")
+        command = [lab.HAIRSPRING, "run", "--stub", "single", "--no-log", "--cpus", str(lab.CLIENT_CPU), "--server-cpus",
+                   str(lab.SERVER_CPU), "--out", os.path.join(out, "results"), *flags]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        cases.append([name, word(report := finish(process, out)), why(report)])
+    lab_case("server frozen 200 ms every 2 s, pool free", ["-D", "100", "-P", "2000", "-F", "200"], 1_000, 400, 8)
+    lab_case("server frozen 200 ms every 2 s, pool bound", ["-D", "100", "-P", "2000", "-F", "200"], 1_000, 5, 8)
+    lab_case("-c 1 --rate above 1/S", ["-D", "5000"], 400, 1)
+    stub_case("rate at 3× the server's capacity", "--service", "fixed:2ms", "--rate", "1500/s", "-c", "50", "-d", "3s", "--drain", "2s")
+    stub_case("slow accept", "--service", "fixed:4ms", "--keepalive", "off", "--rate", "200/s", "-c", "50", "-d", "4s")
+    for number in range(args.quiet):
+        plan = PLANS[number % len(PLANS)]
+        lab_case(f"quiet, {plan[0]} ms, {plan[1]}/s", ["-D", plan[0] * 1000], plan[1], max(64, 8 * plan[0] * plan[1] // 1000))
+    return cases
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--trials", type=int, default=64)
+    parser.add_argument("--quiet", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+    lab.build()
+    matrix, rows = disturbances(args, random.Random(args.seed))
+    cases = controls(args)
+    print(f"{lab.machine()}; seed {args.seed}\n")
+    verdicts = ["VALID", "SUSPECT", "INVALID"]
+    lab.table(["p99 is off by", *verdicts], [[t, *[matrix[t, v] for v in verdicts]] for t in ("< 1 %", "1–5 %", "> 5 %")])
+    wrong = sum(1 for row in rows if row[-1])
+    print(f"{len(rows)} disturbances, {wrong} judged wrongly\n")
+    lab.table(["#", "plan", "disturbance", "p99 off by", "verdict", "because", ""], rows)
+    quiet = [c for c in cases if c[0].startswith("quiet")]
+    lab.table(["negative control", "verdict", "findings"], [c for c in cases if c not in quiet])
+    print(f"{len(quiet)} quiet runs: " + ", ".join(f"{v} × {sum(c[1] == v for c in quiet)}" for v in verdicts))
+
+
+if __name__ == "__main__":
+    main()
