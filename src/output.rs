@@ -10,7 +10,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
-use csv::ByteRecord;
 
 use crate::load::sample::Sample;
 use crate::record::{LogChunk, LogPort};
@@ -209,7 +208,7 @@ struct Writer {
     outcome: LogOutcome,
 }
 
-type CsvFile = csv::Writer<BufWriter<File>>;
+type CsvFile = BufWriter<File>;
 
 impl Writer {
     fn run(mut self, file: io::Result<CsvFile>) -> LogOutcome {
@@ -220,7 +219,7 @@ impl Writer {
                 None
             }
         };
-        let mut record = ByteRecord::new();
+        let mut line = Vec::with_capacity(512);
         loop {
             let over = self.load_over.load(Ordering::Acquire);
             if !over && self.full.len() < self.start_at {
@@ -229,7 +228,7 @@ impl Writer {
             }
             match self.full.try_recv() {
                 Ok(mut chunk) => {
-                    self.write(&mut file, &chunk, &mut record);
+                    self.write(&mut file, &chunk, &mut line);
                     chunk.samples.clear();
                     let _ = self.empty.try_send(chunk.samples);
                 }
@@ -252,23 +251,24 @@ impl Writer {
         if !earlier {
             file.set_len(0)?;
         }
-        let mut writer = csv::WriterBuilder::new().from_writer(BufWriter::with_capacity(1 << 18, file));
+        let mut writer = BufWriter::with_capacity(1 << 18, file);
         if !earlier {
-            writer.write_record(COLUMNS)?;
+            writeln!(writer, "{}", COLUMNS.join(","))?;
         }
         writer.flush()?;
         self.bytes_before = fs::metadata(&self.temporary)?.len();
         Ok(writer)
     }
 
-    fn write(&mut self, file: &mut Option<CsvFile>, chunk: &LogChunk, record: &mut ByteRecord) {
+    fn write(&mut self, file: &mut Option<CsvFile>, chunk: &LogChunk, line: &mut Vec<u8>) {
         for sample in &chunk.samples {
             let Some(writer) = file.as_mut().filter(|_| self.outcome.error.is_none()) else {
                 self.outcome.lost += 1;
                 continue;
             };
-            row(sample, chunk.thread, self.context, record);
-            match writer.write_byte_record(record) {
+            line.clear();
+            row(sample, chunk.thread, self.context, line);
+            match writer.write_all(line) {
                 Ok(()) => self.outcome.rows += 1,
                 Err(error) => {
                     self.outcome.error = Some(error.to_string());
@@ -280,10 +280,7 @@ impl Writer {
 
     /// The file takes its name even if it is incomplete: what could be written is kept, up to its last whole row.
     fn close(&mut self, file: CsvFile) {
-        let flushed = match file.into_inner() {
-            Ok(mut buffer) => buffer.flush(),
-            Err(error) => Err(io::Error::other(error.to_string())),
-        };
+        let flushed = file.into_inner().map(drop).map_err(io::IntoInnerError::into_error);
         let whole = flushed.is_ok() && self.outcome.error.is_none();
         let counted =
             if whole { Ok(self.outcome.rows) } else { keep_whole_rows(&self.temporary, self.bytes_before) };
