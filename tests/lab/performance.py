@@ -24,7 +24,7 @@ def clients(c, seconds, url, port):
         "raw epoll loop": [os.path.join(lab.PROGRAMS, "epollcli"), "-p", str(port), "-c", str(c), "-d", str(seconds)],
         "hairspring epoll": ours + ["--engine", "epoll", "--no-log"],
         "hairspring uring": ours + ["--engine", "uring", "--no-log"],
-        "hairspring epoll, log": ours + ["--engine", "epoll"],
+        "hairspring epoll + log": ours + ["--engine", "epoll"],
         "ab": found["ab"] and [found["ab"], "-q", "-k", "-c", str(c), "-t", str(seconds), "-n", "100000000", url],
         "wrk": found["wrk"] and [found["wrk"], "-t1", f"-c{c}", f"-d{seconds}s", "--latency", url],
         "h2load": found["h2load"] and [found["h2load"], "--h1", "-t1", f"-c{c}", f"-D{seconds}", url],
@@ -94,7 +94,7 @@ def main():
         ])
     print(f"{lab.machine()}; {args.connections} connections, {args.rounds} rounds of {args.seconds} s, medians (range)\n")
     lab.table(["client", "µs/request", "× raw, processor time", "requests/s", "× raw, rate", "user µs/request", "peak MiB"], rows)
-    with_log, without = figures.get("hairspring epoll, log"), figures.get("hairspring epoll")
+    with_log, without = figures.get("hairspring epoll + log"), figures.get("hairspring epoll")
     if with_log and without:
         ratio = [a["us"] / b["us"] for a, b in zip(with_log, without) if a and b]
         print(f"per-request log on / off, processor time of the whole process: {lab.median(ratio):.3f} ({lab.spread(ratio)})")
