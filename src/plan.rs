@@ -40,6 +40,9 @@ pub struct Plan {
     pub digest: bool,
     /// One CSV row per request.
     pub log: bool,
+    /// The run is recorded in slices of this length.
+    #[serde(rename = "interval_ns", default)]
+    pub interval: Nanos,
     /// The seed of everything random; round r uses mix(seed, r).
     pub seed: u64,
     /// How often the whole is repeated.

@@ -16,10 +16,12 @@ use crate::load::time::Nanos;
 mod anatomy;
 mod distribution;
 mod kernel;
+mod slices;
 
 pub use anatomy::{Anatomy, Parts};
-pub use distribution::{Distribution, RANGE_MAX};
+pub use distribution::{Distribution, RANGE_MAX, RELATIVE_ERROR};
 pub use kernel::KernelSplit;
+pub use slices::{Interval, SLICES_MAX, SliceMerger, SlicePort, Slices, slicing};
 
 /// Digests are kept for the first so many ids of a round (32 MiB); what lies beyond is not compared.
 const DIGESTS_MAX: u64 = 4 << 20;
@@ -345,6 +347,7 @@ pub struct Recorder {
     outcomes: Vec<(Outcome, u64)>,
     digests: Option<Digests>,
     log: Option<Log>,
+    slicer: Option<slices::Slicer>,
 }
 
 /// What a thread hands back when it has ended.
@@ -358,6 +361,10 @@ pub struct Recorded {
     pub digests: Digests,
     /// Rows that the log had no room for.
     pub log_lost: u64,
+    /// The run in slices of time; filled where the threads come together.
+    pub slices: Slices,
+    /// How often a thread had to go on with a slice that was over, because the slices before it were not merged yet.
+    pub slices_held: u64,
 }
 
 impl Recorder {
@@ -375,6 +382,7 @@ impl Recorder {
             outcomes: Vec::with_capacity(32),
             digests: digests.then(|| Digests { by_seq: vec![0; DIGESTS_AT_START] }),
             log,
+            slicer: None,
         }
     }
 
@@ -382,6 +390,11 @@ impl Recorder {
     pub fn with_stamps(mut self, stamps: Stamps) -> Self {
         self.measured.kernel = (stamps != Stamps::User).then(|| (stamps, KernelSplit::default()));
         self
+    }
+
+    /// From now on, measured requests are also recorded by the slice of time after `t0` in which they end.
+    pub fn slice(&mut self, port: SlicePort, t0: Nanos) {
+        self.slicer = Some(slices::Slicer::new(port, t0));
     }
 
     /// Takes in one ended request.
@@ -395,6 +408,9 @@ impl Recorder {
             None => self.outcomes.push((sample.outcome, 1)),
         }
         let successful = self.measured.record(sample, &self.ok);
+        if let Some(slicer) = &mut self.slicer {
+            slicer.record(sample.done, successful.then(|| sample.response()));
+        }
         if let (Some(digests), Outcome::Completed(status), true) =
             (&mut self.digests, sample.outcome, successful)
         {
@@ -428,6 +444,8 @@ impl Recorder {
             warmup: self.warmup,
             digests: self.digests.unwrap_or_default(),
             log_lost,
+            slices: Slices::default(),
+            slices_held: self.slicer.map_or(0, slices::Slicer::finish),
         }
     }
 }
@@ -439,6 +457,7 @@ impl Recorded {
         self.warmup.merge_thread(&other.warmup);
         self.digests.merge(&other.digests);
         self.log_lost += other.log_lost;
+        self.slices_held += other.slices_held;
     }
 }
 

@@ -23,7 +23,7 @@ use crate::load::rng::mix;
 use crate::load::schedule::{Schedule, Shard};
 use crate::load::time::Nanos;
 use crate::plan::{EnginePlan, Plan, Server, Stub, Target, Url, WaitPlan};
-use crate::record::{LogPort, Recorded, Recorder};
+use crate::record::{LogPort, Recorded, Recorder, SliceMerger, SlicePort, slicing};
 use crate::sys::affinity;
 use crate::sys::clock::Monotonic;
 use crate::sys::host;
@@ -33,6 +33,8 @@ use crate::worker::{self, Wait};
 
 /// From the moment all threads are ready to t0.
 const START_LEAD: Nanos = Nanos::from_millis(2);
+/// Slices that are over are merged this often: a look costs nothing, and waking us would cost the threads of the load.
+const MERGE_EVERY: Duration = Duration::from_millis(20);
 const PROBE_PATIENCE: Duration = Duration::from_secs(1);
 /// Where the stub answers.
 const STUB_PATH: &str = "/v1/infer";
@@ -225,21 +227,30 @@ fn measure(
     let start =
         StartLine { barrier: Barrier::new(threads), t0: AtomicU64::new(0), failed: AtomicBool::new(false) };
     let mut logs = logs.into_iter();
-    let results: Vec<io::Result<(Recorded, ThreadReport)>> = std::thread::scope(|scope| {
+    let (mut slices, merger) = slicing(plan.interval, threads);
+    let load_over = AtomicBool::new(false);
+    let (results, merger) = std::thread::scope(|scope| {
+        let merging = std::thread::Builder::new()
+            .name("slices".to_owned())
+            .spawn_scoped(scope, || merge_slices(merger, &load_over))
+            .expect("a thread can be started");
         let handles: Vec<_> = (0..threads)
             .map(|thread| {
-                let (log, start) = (logs.next(), &start);
+                let ports = Ports { log: logs.next(), slices: slices.pop().expect("one for each thread") };
+                let start = &start;
                 let job = Job { plan, running, thread, body, stop };
                 let name = format!("worker-{thread}");
                 let spawned =
-                    std::thread::Builder::new().name(name).spawn_scoped(scope, move || job.run(log, start));
+                    std::thread::Builder::new().name(name).spawn_scoped(scope, move || job.run(ports, start));
                 spawned.expect("a thread can be started")
             })
             .collect();
-        handles
-            .into_iter()
-            .map(|h| h.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect()
+        // All are joined before one of their panics goes on: the merging thread must end too.
+        let joined: Vec<_> = handles.into_iter().map(|handle| handle.join()).collect();
+        load_over.store(true, Ordering::Release);
+        merging.thread().unpark();
+        let merger = unwound(merging.join());
+        (joined.into_iter().map(unwound).collect::<Vec<_>>(), merger)
     });
     let ended = Monotonic.now();
     let t0 = Nanos(start.t0.load(Ordering::Acquire));
@@ -251,6 +262,7 @@ fn measure(
         recorded.merge(&part);
         reports.push(report);
     }
+    recorded.slices = merger.finish(t0);
     recorded.measured.close_round();
     recorded.warmup.close_round();
     let capped = reports.iter().any(|report| report.counts.driver.capped);
@@ -268,6 +280,26 @@ fn measure(
         server_survived: None,
         server_failure: None,
     })
+}
+
+/// Beside the load, until it is over.
+fn merge_slices(mut merger: SliceMerger, load_over: &AtomicBool) -> SliceMerger {
+    while !load_over.load(Ordering::Acquire) {
+        merger.merge();
+        std::thread::park_timeout(MERGE_EVERY);
+    }
+    merger
+}
+
+/// A panic in a thread goes on in this one.
+fn unwound<T>(joined: std::thread::Result<T>) -> T {
+    joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Where a thread puts what it records, beside its histograms.
+struct Ports {
+    log: Option<LogPort>,
+    slices: SlicePort,
 }
 
 /// Where the threads wait for each other; the last one to come sets t0.
@@ -302,17 +334,17 @@ struct Job<'a> {
 
 impl Job<'_> {
     /// The one choice of an engine; from here on everything is monomorphic.
-    fn run(self, log: Option<LogPort>, start: &StartLine) -> io::Result<(Recorded, ThreadReport)> {
+    fn run(self, ports: Ports, start: &StartLine) -> io::Result<(Recorded, ThreadReport)> {
         let clock = Monotonic;
         let setup = self.pin();
         match self.plan.client.engine {
             EnginePlan::Auto | EnginePlan::Epoll => {
                 let engine = setup.and_then(|setup| EpollEngine::new(clock, setup));
-                self.drive(engine, &clock, log, start)
+                self.drive(engine, &clock, ports, start)
             }
             EnginePlan::Uring => {
                 let missing = Err::<EpollEngine<Monotonic>, _>(io::Error::other("not built in yet"));
-                self.drive(missing, &clock, log, start)
+                self.drive(missing, &clock, ports, start)
             }
         }
     }
@@ -321,15 +353,17 @@ impl Job<'_> {
         self,
         engine: io::Result<E>,
         clock: &impl Clock,
-        log: Option<LogPort>,
+        ports: Ports,
         start: &StartLine,
     ) -> io::Result<(Recorded, ThreadReport)> {
         let prepared = engine.and_then(|engine| self.prepare(engine, clock));
-        let mut recorder = Recorder::new(self.plan.ok_statuses(), self.plan.digest, self.thread, log)
-            .with_stamps(self.plan.client.stamps);
+        let mut recorder =
+            Recorder::new(self.plan.ok_statuses(), self.plan.digest, self.thread, ports.log)
+                .with_stamps(self.plan.client.stamps);
         let t0 = start.wait(prepared.is_ok());
         let (mut engine, mut driver) = prepared?;
         let Some(t0) = t0 else { return Err(io::Error::other("another client thread could not start")) };
+        recorder.slice(ports.slices, t0);
         let schedule = Schedule::new(self.plan.load, self.plan.warmup, self.plan.measure, self.shard(), t0);
         let before = host::thread_times();
         driver.start(schedule, t0);

@@ -2,9 +2,12 @@
 //! (200), from HAIRSPRING_SEED on (0). A failure prints its seed and the whole scenario; repeat it with
 //! `HAIRSPRING_SEED=s HAIRSPRING_SEEDS=1 cargo test --test all simulation::seeds`.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use hairspring::engine::sim::Faults;
+use hairspring::load::io::Stamps;
+use hairspring::load::sample::Outcome;
 use hairspring::load::time::Nanos;
 
 #[path = "simulation/check.rs"]
@@ -17,17 +20,18 @@ mod stage;
 mod truth;
 
 use scenario::Scenario;
-use stage::Sabotage;
+use stage::{Account, Sabotage};
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect(name))
 }
 
 /// Runs and checks; the message of the panic if something does not hold.
-fn trial(scenario: &Scenario, sabotage: Sabotage) -> Result<(), String> {
+fn trial(scenario: &Scenario, sabotage: Sabotage) -> Result<Account, String> {
     let attempt = catch_unwind(AssertUnwindSafe(|| {
         let account = stage::run(scenario, sabotage);
         check::check(scenario, &account);
+        account
     }));
     attempt.map_err(|panic| match panic.downcast::<String>() {
         Ok(text) => *text,
@@ -40,12 +44,68 @@ fn trial(scenario: &Scenario, sabotage: Sabotage) -> Result<(), String> {
 #[test]
 fn seeds() {
     let first = number("HAIRSPRING_SEED", 0);
-    for seed in first..first + number("HAIRSPRING_SEEDS", 200) {
+    let count = number("HAIRSPRING_SEEDS", SEEDS);
+    let mut happened = BTreeMap::new();
+    for seed in first..first + count {
         let scenario = Scenario::random(seed);
-        if let Err(why) = trial(&scenario, Sabotage::None) {
-            panic!("seed {seed}: {why}\n{scenario:?}");
+        match trial(&scenario, Sabotage::None) {
+            Err(why) => panic!("seed {seed}: {why}\n{scenario:?}"),
+            Ok(account) => count_up(&mut happened, &account),
         }
     }
+    if count >= SEEDS {
+        let named = Faults::NAMES.iter().chain(&HAPPENINGS);
+        let absent: Vec<_> = named.filter(|name| !happened.contains_key(**name)).collect();
+        assert!(
+            absent.is_empty(),
+            "{count} seeds, and these never happened: {absent:?}; these did: {happened:?}"
+        );
+    }
+}
+
+/// So many seeds show everything that can happen.
+const SEEDS: u64 = 200;
+/// What happens beside the faults of a world.
+const HAPPENINGS: [&str; 17] = [
+    "reordered",
+    "stamped",
+    "unstamped",
+    "warmup",
+    "retry",
+    "unsent",
+    "undrawn",
+    "capped",
+    "connect-refused",
+    "connect-timeout",
+    "reset",
+    "no-response",
+    "stale-keepalive",
+    "truncated-head",
+    "truncated-body",
+    "malformed",
+    "timeout",
+];
+
+fn count_up(happened: &mut BTreeMap<String, u64>, account: &Account) {
+    let mut add = |what: &str, n: u64| {
+        if n > 0 {
+            *happened.entry(what.to_owned()).or_default() += n;
+        }
+    };
+    for part in &account.parts {
+        part.marks.iter().for_each(|(what, n)| add(what, *n));
+        add("undrawn", part.counts.driver.undrawn);
+        add("capped", u64::from(part.counts.driver.capped));
+        add("retry", part.counts.driver.retries);
+        let late = part.marks.contains_key("stamp_late");
+        for sample in &part.samples {
+            add(&sample.outcome.key(), 1);
+            let completed = matches!(sample.outcome, Outcome::Completed(_));
+            add("stamped", u64::from(sample.transmitted.is_some() && late));
+            add("unstamped", u64::from(completed && sample.transmitted.is_none() && late));
+        }
+    }
+    add("warmup", account.round.recorded.warmup.scheduled);
 }
 
 #[test]
@@ -68,14 +128,20 @@ fn planted_bugs_are_caught() {
         Sabotage::LateSent(Nanos::from_secs(1)),
         Sabotage::LateIntended(ns),
         Sabotage::EarlyReceived(Nanos::from_millis(1)),
+        Sabotage::LateTransmitted(ns),
+        Sabotage::EarlyArrived(ns),
+        Sabotage::LoseTransmitted,
+        Sabotage::SwapStamps,
     ] {
-        for scenario in [
+        for mut scenario in [
             Scenario::perfect(20, 2, Nanos::from_millis(2)),
             Scenario::open(100_000, Nanos::from_millis(200), 2, Nanos::from_millis(2)).over(2),
         ] {
-            trial(&scenario, Sabotage::None).expect("all is well without the bug");
-            let caught = trial(&scenario, sabotage).expect_err(&format!("{sabotage:?} went unnoticed"));
-            assert!(!caught.is_empty());
+            scenario.plan.client.stamps = Stamps::RxTx;
+            if let Err(why) = trial(&scenario, Sabotage::None) {
+                panic!("without the bug all should be well: {why}");
+            }
+            assert!(trial(&scenario, sabotage).is_err(), "{sabotage:?} went unnoticed");
         }
     }
 }

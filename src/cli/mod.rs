@@ -161,6 +161,10 @@ pub struct ToolArgs {
     /// Leave out the per-request CSV
     #[arg(long)]
     pub no_log: bool,
+    /// Length of the slices in time of the .hlog and of `intervals` in the report, from 100ms; a run of more than 3600 slices
+    /// has longer ones
+    #[arg(long, value_name = "TIME", default_value = "1s")]
+    pub interval: Nanos,
 }
 
 /// The stub, named as in `hairspring stub`.

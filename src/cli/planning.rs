@@ -13,6 +13,9 @@ use super::{CliError, CommonArgs, CompareArgs, CpuList, GateArgs, RunArgs, usage
 /// The body of requests to the stub, unless another is given.
 const STUB_BODY: &str = r#"{"prompt":"How late is late?","max_tokens":64}"#;
 
+/// Shorter slices could not be merged while the load runs without disturbing it.
+const INTERVAL_MIN: Nanos = Nanos::from_millis(100);
+
 impl RunArgs {
     /// The plan, on a machine whose usable processors are `allowed`.
     pub fn plan(&self, allowed: &[usize]) -> Result<Plan, CliError> {
@@ -117,6 +120,9 @@ impl CommonArgs {
         if load.duration == Some(Nanos::ZERO) {
             return usage("-d 0 measures nothing: give a time, as in 10s");
         }
+        if self.tool.interval < INTERVAL_MIN {
+            return usage(format!("--interval {}: at least {INTERVAL_MIN}", self.tool.interval.exact()));
+        }
         if load.rate.is_some() && load.think.is_some() {
             return usage("--think belongs to the closed loop and --rate to the open loop: give one of them");
         }
@@ -151,6 +157,7 @@ impl CommonArgs {
             retry_stale: load.retry_stale,
             digest,
             log: !self.tool.no_log,
+            interval: self.tool.interval,
             seed: load.seed,
             rounds,
             sla: rules.iter().map(ToString::to_string).collect(),

@@ -10,7 +10,7 @@ use hairspring::report::{Comparison, Inputs, Report, json, text};
 use hairspring::sys::signal::StopFlag;
 use hairspring::sys::{affinity, host};
 
-use super::{Console, Failure, Judgement, Series, environment_failed, unix_ms};
+use super::{Console, Failure, Judgement, Series, environment_failed, unix_ms, write_failed};
 
 /// The order of rounds is drawn from a stream of its own.
 const ORDER_STREAM: u64 = 0x006f_7264_6572;
@@ -28,16 +28,19 @@ pub(crate) fn execute(args: &CompareArgs, console: &mut Console<'_>) -> Result<u
     let stop = StopFlag::install().map_err(Failure::environment)?;
     let dir = OutDir::create(&args.common.tool.out, &json::render(&plans))?;
     let rounds = plans[0].rounds;
-    let mut last = None;
+    let (mut last, mut unwritten) = (None, false);
     for round in 0..rounds {
         let began = experiment.round(round, &dir, &stop, console);
         // What was measured so far is in the files, whatever became of this round.
         let whole = experiment.sides.iter().all(|side| side.rounds.len() as u32 == rounds);
         let complete = whole && stop.count() == 0;
         let comparison = experiment.report(complete);
-        let written = dir.write("comparison.json", &json::render(&comparison));
+        unwritten = write_failed(&dir, "comparison.json", &json::render(&comparison), console);
+        for side in &experiment.sides {
+            unwritten |= side.export(&dir, console);
+        }
         last = Some(comparison);
-        if let Err(failure) = began.and(written.map_err(Failure::from)) {
+        if let Err(failure) = began {
             if experiment.sides.iter().any(|side| !side.rounds.is_empty()) {
                 console.print(&text::comparison(last.as_ref().expect("just made")));
             }
@@ -51,7 +54,7 @@ pub(crate) fn execute(args: &CompareArgs, console: &mut Console<'_>) -> Result<u
     console.print(&text::comparison(&comparison));
     console.progress(&format!("files: {}", dir.path().display()));
     let reports = [&comparison.baseline, &comparison.optimized];
-    let mut failed = console.print_failed;
+    let mut failed = unwritten | console.print_failed;
     for (report, series) in reports.into_iter().zip(&experiment.sides) {
         failed |= environment_failed(report, series, console);
     }

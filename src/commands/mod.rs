@@ -9,7 +9,9 @@ use hairspring::cli::CliError;
 use hairspring::facts::Round;
 use hairspring::output::{LogWriter, OutDir, OutputError};
 use hairspring::plan::{Body, Plan, Server};
+use hairspring::record::Distribution;
 use hairspring::report::csv::RowContext;
+use hairspring::report::hdr;
 use hairspring::report::{LogFile, Report};
 use hairspring::run::{self as measuring, RunError};
 use hairspring::sys::clock;
@@ -160,16 +162,34 @@ impl Series {
         Ok(())
     }
 
+    /// Writes the distribution of response times in HdrHistogram's formats. True if a file could not be written.
+    pub(crate) fn export(&self, dir: &OutDir, console: &mut Console<'_>) -> bool {
+        let name = &self.plan.target.name;
+        let stem = if name == "target" { "response" } else { name };
+        let mut responses = Distribution::default();
+        self.rounds.iter().for_each(|round| responses.merge(&round.recorded.measured.response_ok));
+        let log = hdr::interval_log(&self.rounds, clock::wall_offset());
+        let files = [("hlog", log), ("hgrm", hdr::percentiles(&responses))];
+        let failed = files.map(|(kind, bytes)| write_failed(dir, &format!("{stem}.{kind}"), &bytes, console));
+        failed.contains(&true)
+    }
+
     pub(crate) fn logs(&self) -> Vec<LogFile> {
         if self.plan.log { vec![self.log.clone()] } else { Vec::new() }
     }
+}
+
+/// Writes a file of results. One that cannot be written is no reason to end: results are still printed. True, and said,
+/// if it was not written.
+pub(crate) fn write_failed(dir: &OutDir, name: &str, bytes: &[u8], console: &mut Console<'_>) -> bool {
+    dir.write(name, bytes).inspect_err(|error| console.warn(&error.to_string())).is_err()
 }
 
 /// What decides an exit code.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Judgement {
     pub(crate) interrupted: bool,
-    /// A log is incomplete, or nothing completed.
+    /// A file is missing, a log is incomplete, or nothing completed.
     pub(crate) environment_failed: bool,
     /// A gate or a comparison was asked for.
     pub(crate) asked: bool,

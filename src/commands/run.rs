@@ -7,7 +7,7 @@ use hairspring::report::{Inputs, Report, json, text};
 use hairspring::sys::signal::StopFlag;
 use hairspring::sys::{affinity, host};
 
-use super::{Console, Failure, Judgement, Series, environment_failed, unix_ms};
+use super::{Console, Failure, Judgement, Series, environment_failed, unix_ms, write_failed};
 
 pub(crate) fn execute(args: &RunArgs, console: &mut Console<'_>) -> Result<u8, Failure> {
     let plan = args.plan(&affinity::allowed())?;
@@ -28,14 +28,14 @@ pub(crate) fn execute(args: &RunArgs, console: &mut Console<'_>) -> Result<u8, F
         created_unix_ms: unix_ms(),
         complete: stop.count() == 0,
     });
-    let written = dir.write("report.json", &json::render(&report));
+    let mut failed = write_failed(&dir, "report.json", &json::render(&report), console);
+    failed |= series.export(&dir, console);
     console.print(&text::run(&report));
-    let environment_failed = environment_failed(&report, &series, console) || console.print_failed;
-    written?;
+    failed |= environment_failed(&report, &series, console) | console.print_failed;
     console.progress(&format!("report: {}", dir.file("report.json").display()));
     let judgement = Judgement {
         interrupted: stop.count() > 0,
-        environment_failed,
+        environment_failed: failed,
         asked: !rules.is_empty() || args.common.tool.strict,
         validity: report.validity.verdict,
         strict: args.common.tool.strict,

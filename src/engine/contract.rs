@@ -2,11 +2,15 @@
 //!
 //! Used by the simulator and by tests of the real engines; never by a measurement.
 
+use std::collections::VecDeque;
 use std::io;
 
 use super::Engine;
 use crate::load::io::{CloseReason, ConnId, EngineAccount, Event, Op, Stamp, Tag};
 use crate::load::time::Nanos;
+
+/// A transmit stamp comes within so many sends, or not at all.
+const UNTRANSMITTED_MAX: usize = 64;
 
 /// An engine under supervision.
 #[derive(Debug)]
@@ -24,6 +28,8 @@ struct Slot {
     unsent: Vec<Tag>,
     /// `Sent`, not yet `SentAll`.
     sending: Vec<Tag>,
+    /// `Sent`, not yet `Transmitted`; the latest, for stamps can be missing.
+    untransmitted: VecDeque<Tag>,
     last_stamp: Nanos,
 }
 
@@ -113,9 +119,18 @@ impl Slot {
             Event::Sent(tag) => {
                 assert_eq!(self.unsent.first(), Some(tag), "{conn:?}: Sent out of order");
                 self.sending.push(self.unsent.remove(0));
+                self.untransmitted.push_back(*tag);
+                if self.untransmitted.len() > UNTRANSMITTED_MAX {
+                    self.untransmitted.pop_front();
+                }
             }
-            Event::Transmitted(_) => {
+            Event::Transmitted(tag) => {
                 assert_eq!(self.state, State::Open, "{conn:?}: transmitted before Connected");
+                let sent = self.untransmitted.iter().position(|t| t == tag);
+                let sent = sent.unwrap_or_else(|| {
+                    panic!("{conn:?}: {event:?}, which was not sent, or long ago, or twice")
+                });
+                self.untransmitted.remove(sent);
             }
             Event::SentAll(tag) => {
                 assert_eq!(self.sending.first(), Some(tag), "{conn:?}: SentAll out of order");

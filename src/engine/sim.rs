@@ -12,17 +12,19 @@ mod answer;
 mod clock;
 mod dice;
 mod peer;
+mod socket;
 #[cfg(test)]
 mod tests;
 mod world;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io;
 
 use self::dice::Dice;
 use self::peer::{Act, Peer, Wire};
+use self::socket::{Due, Outgoing, Socket, Transmission};
 use super::{Clock, Engine};
-use crate::load::io::{BodyId, CloseReason, ConnId, Event, Op, Stamp, Tag};
+use crate::load::io::{BodyId, CloseReason, ConnId, Event, Op, Stamp, Stamps, Tag};
 use crate::load::rng::mix;
 use crate::load::time::Nanos;
 
@@ -46,6 +48,7 @@ pub struct SimEngine {
     /// Slots about which the client's kernel has something to say.
     ready: Vec<u32>,
     connects: u64,
+    stamps: Stamps,
 }
 
 /// Something that happens without the client's doing.
@@ -57,38 +60,14 @@ enum Happening {
     Room(ConnId),
     /// Bytes arrive at the server; the client handed them over at this time.
     Request(ConnId, Vec<u8>, Nanos),
+    /// The last byte of a send leaves the client's kernel, which stamps it.
+    Left(ConnId, Transmission),
     /// The server learns that the client has closed.
     HangUp(ConnId),
     /// The server's kernel sends something.
     Act(ConnId, Act),
     /// It arrives in the client's kernel.
     Arrival(ConnId, Wire),
-}
-
-/// The client's end of a connection, with what its kernel holds.
-#[derive(Debug, Default)]
-struct Socket {
-    generation: u32,
-    open: bool,
-    connecting: bool,
-    /// The result of the connect, not yet told.
-    handshake: Option<Result<(), CloseReason>>,
-    out: VecDeque<Outgoing>,
-    /// The kernel has room again.
-    room: bool,
-    inbox: VecDeque<u8>,
-    /// After the inbox comes this.
-    ending: Option<CloseReason>,
-    /// Pieces of one direction do not overtake each other.
-    last_out: Nanos,
-    last_in: Nanos,
-}
-
-/// A send that the kernel did not take at once.
-#[derive(Debug)]
-struct Outgoing {
-    tag: Tag,
-    rest: Vec<u8>,
 }
 
 const ECONNREFUSED: i32 = 111;
@@ -112,8 +91,21 @@ impl SimEngine {
             pending: Vec::new(),
             ready: Vec::new(),
             connects: 0,
+            stamps: Stamps::User,
             world,
         }
+    }
+
+    /// The same with these stamps of the kernel.
+    pub fn with_stamps(self, stamps: Stamps) -> Self {
+        Self { stamps, ..self }
+    }
+
+    /// How often which fault, and what else is worth knowing, has happened.
+    pub fn marks(&self) -> BTreeMap<&'static str, u64> {
+        let mut marks = self.dice.marks().clone();
+        marks.extend(self.peer.marks());
+        marks
     }
 
     /// The clock of this world.
@@ -137,23 +129,23 @@ impl SimEngine {
         self.connects += 1;
         let faults = self.world.faults;
         let now = self.clock.time();
-        if self.dice.chance(faults.local) {
+        if self.dice.strikes("local", faults.local) {
             self.pending.push((conn, Event::Closed(CloseReason::Local(EMFILE)), now));
             return;
         }
         *self.socket(conn) = Socket { generation: conn.generation, connecting: true, ..Socket::default() };
-        if self.dice.chance(faults.unanswered) {
+        if self.dice.strikes("unanswered", faults.unanswered) {
             return;
         }
         let mut answered = now + self.world.latency + self.world.latency + self.dice.up_to(self.world.jitter);
-        let result = if self.dice.chance(faults.refused) {
+        let result = if self.dice.strikes("refused", faults.refused) {
             Err(CloseReason::Refused(ECONNREFUSED))
-        } else if self.dice.chance(faults.handshake_reset) {
+        } else if self.dice.strikes("handshake_reset", faults.handshake_reset) {
             Err(CloseReason::Reset)
         } else {
             Ok(())
         };
-        if self.dice.chance(faults.slow_accept) {
+        if self.dice.strikes("slow_accept", faults.slow_accept) {
             answered += self.dice.up_to(SLOW_ACCEPT_MAX);
         }
         self.socket(conn).last_in = answered;
@@ -191,6 +183,9 @@ impl SimEngine {
         let whole = out.rest.is_empty();
         if whole {
             socket.out.pop_front();
+            self.transmit(conn, tag, now);
+        } else {
+            self.dice.mark("partial_write");
         }
         let arrives = self.way_out(conn, now);
         self.cause(arrives, Happening::Request(conn, piece, now));
@@ -199,6 +194,20 @@ impl SimEngine {
             self.cause(room, Happening::Room(conn));
         }
         whole.then_some(tag)
+    }
+
+    /// The last byte of a send leaves the kernel a little after it was handed over.
+    fn transmit(&mut self, conn: ConnId, tag: Tag, handed: Nanos) {
+        let faults = self.world.faults;
+        if self.stamps != Stamps::RxTx || self.dice.strikes("stamp_missing", faults.stamp_missing) {
+            return;
+        }
+        let due = match self.dice.strikes("stamp_late", faults.stamp_late) {
+            true => Due::BehindAnswer(self.dice.below(3) as u8),
+            false => Due::Now,
+        };
+        let left = handed + self.world.leaves_after();
+        self.cause(left, Happening::Left(conn, Transmission { tag, left, due }));
     }
 
     fn close(&mut self, conn: ConnId) {
@@ -253,8 +262,13 @@ impl SimEngine {
             }
             Happening::HangUp(conn) => self.peer.hang_up(conn),
             Happening::Act(conn, act) => self.act(conn, act),
-            Happening::Arrival(conn, wire) if self.live(conn) => self.arrive(conn, wire),
-            Happening::Handshake(..) | Happening::Room(_) | Happening::Arrival(..) => {} // the client has closed
+            Happening::Left(conn, transmission) if self.live(conn) => {
+                self.socket(conn).transmissions.push(transmission);
+                self.ready.push(conn.index);
+            }
+            Happening::Arrival(conn, wire) if self.live(conn) => self.arrive(conn, wire, now),
+            // the client has closed
+            Happening::Handshake(..) | Happening::Room(_) | Happening::Left(..) | Happening::Arrival(..) => {}
         }
     }
 
@@ -277,20 +291,25 @@ impl SimEngine {
         self.cause(arrives, Happening::Arrival(conn, wire));
     }
 
-    fn arrive(&mut self, conn: ConnId, wire: Wire) {
-        let purges = matches!(wire, Wire::Rst) && self.dice.chance(self.world.faults.reset_purges);
+    fn arrive(&mut self, conn: ConnId, wire: Wire, now: Nanos) {
+        let purges =
+            matches!(wire, Wire::Rst) && self.dice.strikes("reset_purges", self.world.faults.reset_purges);
         let socket = self.socket(conn);
         if socket.ending == Some(CloseReason::Reset) {
             return;
         }
         match wire {
-            Wire::Bytes(bytes) => socket.inbox.extend(bytes),
+            Wire::Bytes(bytes) => {
+                socket.pieces.push_back((bytes.len(), now));
+                socket.inbox.extend(bytes);
+            }
             Wire::Fin => socket.ending = Some(CloseReason::Eof),
             Wire::Rst => {
                 socket.ending = Some(CloseReason::Reset);
                 socket.out.clear();
                 if purges {
                     socket.inbox.clear();
+                    socket.pieces.clear();
                 }
             }
             Wire::IfIdle { .. } => unreachable!("decided when it was sent"),
@@ -330,7 +349,29 @@ impl SimEngine {
         {
             sink(conn, Event::SentAll(tag), self.stamp());
         }
+        self.tell_transmissions(conn, sink);
+        let there = self.socket(conn).inbox.len();
         self.read(conn, sink);
+        let answered = self.socket(conn).inbox.len() < there;
+        if self.socket(conn).put_off(answered) {
+            self.ready.push(conn.index);
+        }
+        if answered {
+            self.tell_transmissions(conn, sink);
+        }
+    }
+
+    /// The transmit stamps that are due.
+    fn tell_transmissions(&mut self, conn: ConnId, sink: &mut impl FnMut(ConnId, Event<'_>, Stamp)) {
+        let mut at = 0;
+        while let Some(&Transmission { tag, left, due }) = self.socket(conn).transmissions.get(at) {
+            if due != Due::Now {
+                at += 1;
+                continue;
+            }
+            self.socket(conn).transmissions.remove(at);
+            sink(conn, Event::Transmitted(tag), Stamp { kernel: Some(left), ..self.stamp() });
+        }
     }
 
     fn read(&mut self, conn: ConnId, sink: &mut impl FnMut(ConnId, Event<'_>, Stamp)) {
@@ -341,8 +382,15 @@ impl SimEngine {
         if there > 0 {
             let short = self.dice.chance(self.world.faults.short_read);
             let n = if short { 1 + self.dice.below(there as u64) as usize } else { there };
-            let bytes: Vec<u8> = self.socket(conn).inbox.drain(..n).collect();
-            sink(conn, Event::Received(&bytes), self.stamp());
+            if n < there {
+                self.dice.mark("short_read");
+            }
+            let (bytes, arrived) = self.socket(conn).take(n);
+            let faults = self.world.faults;
+            let lost =
+                self.stamps == Stamps::User || self.dice.strikes("stamp_missing", faults.stamp_missing);
+            let kernel = (!lost).then_some(arrived);
+            sink(conn, Event::Received(&bytes), Stamp { kernel, ..self.stamp() });
             if n < there {
                 self.ready.push(conn.index); // the rest next time
                 return;
@@ -401,7 +449,11 @@ impl Engine for SimEngine {
         let mut ready = std::mem::take(&mut self.ready);
         ready.sort_unstable();
         ready.dedup();
+        let by_slot = ready.clone();
         self.dice.shuffle(&mut ready);
+        if ready != by_slot {
+            self.dice.mark("reordered");
+        }
         for index in ready {
             self.tell(index, sink);
         }

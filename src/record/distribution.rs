@@ -1,11 +1,16 @@
 //! A distribution of durations: a histogram with its exact figures beside it.
 
 use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{Deserializer, Serializer, V2Serializer};
 
 use crate::load::time::Nanos;
 
 /// Longer values are counted as out of range; they keep their place in count, sum and maximum.
 pub const RANGE_MAX: Nanos = Nanos::from_secs(3_600);
+
+/// A value is read at most this much, as a share of itself, from the one recorded: half the width of a bucket of 3
+/// significant digits, 1/2048, rounded up. Below 2048 ns a bucket is one nanosecond, and values are exact.
+pub const RELATIVE_ERROR: f64 = 0.0005;
 
 /// A distribution of durations.
 #[derive(Debug, Clone)]
@@ -30,6 +35,23 @@ impl Distribution {
     /// Puts a saved histogram back together with its exact figures.
     pub fn restore(histogram: Histogram<u64>, out_of_range: u64, sum: u128, min: Nanos, max: Nanos) -> Self {
         Self { histogram, out_of_range, sum, min, max }
+    }
+
+    /// Forgets all values; allocates nothing.
+    pub fn clear(&mut self) {
+        self.histogram.reset();
+        (self.out_of_range, self.sum, self.min, self.max) = (0, 0, Nanos::MAX, Nanos::ZERO);
+    }
+
+    /// The same in little memory: runs of empty buckets take a few bytes.
+    pub(super) fn pack(&self) -> Packed {
+        let mut counts = Vec::new();
+        V2Serializer::new()
+            .serialize(&self.histogram, &mut counts)
+            .expect("a histogram of known bounds can be serialised into memory");
+        counts.shrink_to_fit();
+        let Self { out_of_range, sum, min, max, .. } = *self;
+        Packed { counts, out_of_range, sum, min, max }
     }
 
     /// Counts one value.
@@ -105,5 +127,25 @@ impl Distribution {
     /// The histogram itself, for export.
     pub fn histogram(&self) -> &Histogram<u64> {
         &self.histogram
+    }
+}
+
+/// A distribution that is kept, not recorded into.
+#[derive(Debug, Clone)]
+pub(super) struct Packed {
+    /// HdrHistogram V2.
+    counts: Vec<u8>,
+    out_of_range: u64,
+    sum: u128,
+    min: Nanos,
+    max: Nanos,
+}
+
+impl Packed {
+    pub(super) fn unpack(&self) -> Distribution {
+        let histogram =
+            Deserializer::new().deserialize(&mut self.counts.as_slice()).expect("it was packed here");
+        let Self { out_of_range, sum, min, max, .. } = *self;
+        Distribution { histogram, out_of_range, sum, min, max }
     }
 }

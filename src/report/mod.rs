@@ -16,12 +16,15 @@ use crate::facts::{Host, Round, ThreadTimes};
 use crate::load::io::Stamps;
 use crate::load::time::Nanos;
 use crate::plan::Plan;
-use crate::record::{KernelSplit, Key, Tally};
+use crate::record::{KernelSplit, Key, RELATIVE_ERROR, Tally};
 
 pub mod csv;
+pub mod hdr;
+pub mod intervals;
 pub mod json;
 pub mod text;
 
+use intervals::Intervals;
 use json::SavedHistogram;
 
 /// The version of [`Report`].
@@ -85,6 +88,12 @@ pub struct Report {
     pub rounds: Vec<RoundReport>,
     /// The per-request logs.
     pub logs: Vec<LogFile>,
+    /// The run in slices of time.
+    #[serde(default)]
+    pub intervals: Intervals,
+    /// Percentiles are at most this share of themselves away from what was recorded.
+    #[serde(default)]
+    pub histogram_error: f64,
     /// The distributions themselves.
     pub histograms: BTreeMap<String, SavedHistogram>,
 }
@@ -300,6 +309,8 @@ impl Report {
                 .map(|(round, &position)| round_report(round, position))
                 .collect(),
             logs,
+            intervals: Intervals::of(rounds),
+            histogram_error: RELATIVE_ERROR,
             histograms: json::save(&tally),
         }
     }

@@ -33,7 +33,8 @@ pub fn run(report: &Report) -> String {
         figures(&mut text, "conn wait", &report.conn_wait_ns);
     }
     kernel(&mut text, report);
-    text.push('\n');
+    let within = 100.0 * report.histogram_error;
+    let _ = writeln!(text, "percentiles within {within} % (histograms), mean and max exact\n");
     let _ = writeln!(text, "{}", counts(report));
     if report.warmup.scheduled > 0 {
         let warm = &report.warmup;

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hairspring::engine::sim::{Exchange, World};
+use hairspring::load::io::Stamps;
 use hairspring::load::sample::{Failure, Outcome, Sample};
 use hairspring::load::schedule::{Load, Phase, RequestId};
 use hairspring::load::time::Nanos;
@@ -23,6 +24,7 @@ pub(crate) fn check(scenario: &Scenario, account: &Account) {
     totals(account);
     intended(scenario, account);
     ends(scenario, account);
+    slices(scenario, account);
     for (part, world) in account.parts.iter().zip(&scenario.worlds) {
         against_the_journal(&scenario.plan, world, part);
         causes(scenario, world, part);
@@ -107,6 +109,33 @@ fn totals(account: &Account) {
     assert_eq!(tally.first_intended, account.samples().map(|s| s.intended).min());
     assert_eq!(tally.last_done, account.samples().map(|s| s.done).max());
     assert_eq!(tally.bytes_received, account.samples().map(|s| s.bytes_received).sum::<u64>());
+}
+
+/// The slices say the same as the samples: each is in the slice in which it ended, or, late by a turn, in the one that
+/// its thread had open.
+fn slices(scenario: &Scenario, account: &Account) {
+    let recorded = &account.round.recorded;
+    assert_eq!(recorded.slices_held, 0, "slices were merged in every turn");
+    let interval = scenario.plan.interval.0;
+    let mut expected: BTreeMap<u64, (u64, u64, u128)> = BTreeMap::new();
+    for part in &account.parts {
+        let mut open = 0;
+        for sample in &part.samples {
+            open = open.max(sample.done.saturating_sub(account.t0).0 / interval);
+            let slice = expected.entry(open * interval).or_default();
+            slice.0 += 1;
+            if matches!(sample.outcome, Outcome::Completed(200..400)) {
+                slice.1 += 1;
+                slice.2 += u128::from(sample.response().0);
+            }
+        }
+    }
+    let told: BTreeMap<u64, (u64, u64, u128)> = recorded
+        .slices
+        .iter()
+        .map(|i| (i.start.0, (i.requests, i.responses.count(), i.responses.sum())))
+        .collect();
+    assert_eq!(told, expected, "slices of {interval} ns");
 }
 
 /// Intended times follow from the plan (open loop) or from the answer before (closed loop), and from nothing else.
@@ -224,7 +253,7 @@ fn against_the_journal(plan: &Plan, world: &World, part: &Part) {
         }
         if let Outcome::Completed(status) = sample.outcome {
             let exchange = exchange.unwrap_or_else(|| panic!("{sample:?} was never answered"));
-            completed(sample, status, exchange, world);
+            completed(plan, sample, status, exchange, world);
         }
         if let Some(exchange) = exchange.filter(|exchange| exchange.clean) {
             no_excuse(plan, world, sample, exchange);
@@ -232,15 +261,43 @@ fn against_the_journal(plan: &Plan, world: &World, part: &Part) {
     }
 }
 
-fn completed(sample: &Sample, status: u16, exchange: &Exchange, world: &World) {
+fn completed(plan: &Plan, sample: &Sample, status: u16, exchange: &Exchange, world: &World) {
     let both = || format!("{sample:?} {exchange:?}");
     assert!(exchange.sound && exchange.status == status, "not what was answered: {}", both());
     assert!(exchange.readable.is_some_and(|at| at <= sample.done), "done before it was there: {}", both());
     assert!(sample.first_byte >= exchange.begun, "a first byte before it was there: {}", both());
     let seen = exchange.surplus && world.faults.short_read == 0;
     assert!(!seen, "bytes that nobody asked for went unnoticed: {}", both());
+    kernel_stamps(plan, sample, exchange, world);
     assert_eq!(sample.server.queue, Some(exchange.started - exchange.arrived), "{}", both());
     assert_eq!(sample.server.service, Some(exchange.ended - exchange.started), "{}", both());
+}
+
+/// A stamp of the kernel is what the virtual kernel saw, or missing for a reason.
+fn kernel_stamps(plan: &Plan, sample: &Sample, exchange: &Exchange, world: &World) {
+    let both = || format!("{sample:?} {exchange:?}");
+    let (asked, faults) = (plan.client.stamps, &world.faults);
+    match sample.arrived {
+        None => assert!(asked == Stamps::User || faults.stamp_missing > 0, "no arrival: {}", both()),
+        Some(_) if asked == Stamps::User => panic!("a stamp that nobody asked for: {}", both()),
+        Some(arrived) if exchange.by_close => assert!(Some(arrived) <= exchange.readable, "{}", both()),
+        Some(arrived) => assert_eq!(Some(arrived), exchange.readable, "{}", both()),
+    }
+    match sample.transmitted {
+        // an answer may overtake the request that it does not wait for
+        None => assert!(
+            asked != Stamps::RxTx || exchange.early || faults.stamp_missing + faults.stamp_late > 0,
+            "no departure: {}",
+            both()
+        ),
+        Some(_) if asked != Stamps::RxTx => panic!("a stamp that nobody asked for: {}", both()),
+        Some(left) if exchange.early => assert!(sample.issued <= Some(left), "{}", both()),
+        Some(left) => assert_eq!(left, exchange.handed_last + world.leaves_after(), "{}", both()),
+    }
+    let chain =
+        [sample.issued, sample.transmitted.filter(|_| !exchange.early), sample.arrived, Some(sample.done)];
+    let known: Vec<Nanos> = chain.into_iter().flatten().collect();
+    assert!(known.is_sorted(), "issued <= transmitted <= arrived <= done: {}", both());
 }
 
 /// A right answer on a connection on which nothing went wrong is a completed request, unless time was up.

@@ -4,6 +4,7 @@
 use clap::Parser;
 use hairspring::cli::RunArgs;
 use hairspring::engine::sim::{Costs, Faults, Freeze, Server, Service, Stop, World};
+use hairspring::load::io::Stamps;
 use hairspring::load::rng::{Rng, mix};
 use hairspring::load::schedule::{Extent, Load, Rate};
 use hairspring::load::time::Nanos;
@@ -79,6 +80,9 @@ impl Scenario {
         let mut scenario = Self::perfect(1, draw.between(threads, 9) as u32, Nanos::ZERO);
         random_plan(&mut scenario.plan, &mut draw);
         scenario.plan.seed = seed;
+        scenario.plan.interval = Nanos::from_millis(5 + seed % 50);
+        scenario.plan.client.stamps =
+            [Stamps::User, Stamps::Rx, Stamps::RxTx, Stamps::RxTx][seed as usize % 4];
         scenario.worlds[0] = random_world(&mut draw);
         let spins = scenario.plan.client.wait != WaitPlan::Park;
         if spins {

@@ -3,6 +3,8 @@
 //!
 //! It can be sabotaged, to prove that the checks notice.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::io;
 
 use crossbeam_channel::{Receiver, unbounded};
@@ -18,7 +20,7 @@ use hairspring::load::sample::Sample;
 use hairspring::load::schedule::{Schedule, Shard};
 use hairspring::load::time::Nanos;
 use hairspring::plan::{Body, Plan, WaitPlan};
-use hairspring::record::{LogChunk, LogPort, Recorded, Recorder};
+use hairspring::record::{LogChunk, LogPort, Recorded, Recorder, SliceMerger, SlicePort, slicing};
 use hairspring::report::csv::{RowContext, row};
 use hairspring::report::{Inputs, Report, json};
 use hairspring::worker::{self, Wait};
@@ -39,6 +41,14 @@ pub(crate) enum Sabotage {
     LateIntended(Nanos),
     /// `Received` is stamped so much too early.
     EarlyReceived(Nanos),
+    /// The kernel's stamp of `Transmitted` is so much too late.
+    LateTransmitted(Nanos),
+    /// The kernel's stamp of `Received` is so much too early.
+    EarlyArrived(Nanos),
+    /// Transmit stamps get lost on their way from the engine.
+    LoseTransmitted,
+    /// The answer's stamp is told as that of the request.
+    SwapStamps,
 }
 
 /// One thread's run, from both sides.
@@ -50,6 +60,8 @@ pub(crate) struct Part {
     /// Connects that the network saw.
     pub(crate) connects: u64,
     pub(crate) ended: Nanos,
+    /// How often which fault, and what else is worth knowing, has happened.
+    pub(crate) marks: BTreeMap<&'static str, u64>,
 }
 
 /// A whole run.
@@ -78,8 +90,10 @@ pub(crate) fn run(scenario: &Scenario, sabotage: Sabotage) -> Account {
         (0..scenario.worlds.len()).map(|index| Thread::open(scenario, index, sabotage)).collect();
     let t0 = threads.iter().map(|thread| thread.clock.time()).max().unwrap() + START_LEAD;
     let (mut recorded, mut parts, mut reports) = (Recorded::default(), Vec::new(), Vec::new());
+    let (mut ports, merger) = slicing(plan.interval, threads.len());
+    let merger = RefCell::new(merger);
     for (index, thread) in threads.drain(..).enumerate() {
-        let (mine, part) = thread.run(t0, sabotage);
+        let (mine, part) = thread.run(t0, sabotage, ports.pop().unwrap(), &merger);
         recorded.merge(&mine);
         let times = ThreadTimes { on_cpu_ns: Some(1), run_delay_ns: Some(2), involuntary_switches: None };
         reports.push(ThreadReport {
@@ -90,6 +104,7 @@ pub(crate) fn run(scenario: &Scenario, sabotage: Sabotage) -> Account {
         });
         parts.push(part);
     }
+    recorded.slices = merger.into_inner().finish(t0);
     recorded.measured.close_round();
     recorded.warmup.close_round();
     let ended = parts.iter().map(|part| part.ended).max().unwrap();
@@ -128,7 +143,8 @@ impl<'a> Thread<'a> {
         let shard = Shard { index: index as u64, of: scenario.worlds.len() as u64 };
         let settings = settings(plan, shard);
         let connections = settings.connections;
-        let sim = SimEngine::new(World::clone(world), connections, vec![body(plan).to_vec()]);
+        let sim = SimEngine::new(World::clone(world), connections, vec![body(plan).to_vec()])
+            .with_stamps(plan.client.stamps);
         let clock = sim.clock();
         let mut engine = Checked::new(Skewed { engine: sim, sabotage }, connections);
         let reuses = settings.keepalive != Keepalive::Requests(1);
@@ -142,8 +158,15 @@ impl<'a> Thread<'a> {
         Self { scenario, shard, clock, engine, driver, recorder, log }
     }
 
-    fn run(mut self, t0: Nanos, sabotage: Sabotage) -> (Recorded, Part) {
+    fn run(
+        mut self,
+        t0: Nanos,
+        sabotage: Sabotage,
+        slices: SlicePort,
+        merger: &RefCell<SliceMerger>,
+    ) -> (Recorded, Part) {
         let plan = &self.scenario.plan;
+        self.recorder.slice(slices, t0);
         let start = if let Sabotage::LateIntended(by) = sabotage { t0 + by } else { t0 };
         self.driver.start(Schedule::new(plan.load, plan.warmup, plan.measure, self.shard, start), start);
         let wait = match plan.client.wait {
@@ -155,6 +178,7 @@ impl<'a> Thread<'a> {
         let latest = t0 + plan.limits.time_cap + Nanos::from_secs(20);
         let stops = || {
             assert!(clock.time() < latest, "the run does not end");
+            merger.borrow_mut().merge();
             pressed(scenario, clock.time())
         };
         let (engine, driver, recorder) = (&mut self.engine, &mut self.driver, &mut self.recorder);
@@ -180,6 +204,7 @@ impl<'a> Thread<'a> {
             counts,
             connects: sim.connects(),
             ended: self.clock.time(),
+            marks: sim.marks(),
         };
         (recorded, part)
     }
@@ -224,12 +249,17 @@ impl<E: Engine> Engine for Skewed<E> {
     fn poll(&mut self, deadline: Nanos, sink: &mut impl FnMut(ConnId, Event<'_>, Stamp)) -> io::Result<()> {
         let sabotage = self.sabotage;
         self.engine.poll(deadline, &mut |conn, event, stamp| {
-            let at = match (sabotage, event) {
-                (Sabotage::LateSent(by), Event::Sent(_)) => stamp.at + by,
-                (Sabotage::EarlyReceived(by), Event::Received(_)) => stamp.at - by,
-                _ => stamp.at,
-            };
-            sink(conn, event, Stamp::at(at));
+            let Stamp { mut at, mut kernel } = stamp;
+            match (sabotage, event) {
+                (Sabotage::LateSent(by), Event::Sent(_)) => at += by,
+                (Sabotage::EarlyReceived(by), Event::Received(_)) => at = at - by,
+                (Sabotage::LateTransmitted(by), Event::Transmitted(_)) => kernel = kernel.map(|k| k + by),
+                (Sabotage::EarlyArrived(by), Event::Received(_)) => kernel = kernel.map(|k| k - by),
+                (Sabotage::LoseTransmitted, Event::Transmitted(_)) => return,
+                (Sabotage::SwapStamps, Event::Transmitted(_)) => kernel = Some(at),
+                _ => {}
+            }
+            sink(conn, event, Stamp { at, kernel });
         })
     }
 }

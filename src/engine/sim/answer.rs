@@ -69,17 +69,19 @@ pub(super) fn compose(question: &Question<'_>, faults: &Faults, dice: &mut Dice)
     let whole = bytes.len();
     let mut ending = if closing || until_close { Ending::Fin } else { Ending::Open };
     let mut clean = right;
-    if dice.chance(faults.surplus) && !until_close {
+    if dice.strikes("surplus", faults.surplus) && !until_close {
         clean = false;
         match dice.below(2) {
             0 => bytes.extend_from_slice(b"nobody asked for this"),
             _ => bytes.extend_from_within(..whole),
         }
     }
-    for (rate, early_end) in
-        [(faults.reset, Ending::Rst), (faults.fin, Ending::Fin), (faults.stall, Ending::Silence)]
-    {
-        if dice.chance(rate) {
+    for (fault, rate, early_end) in [
+        ("reset", faults.reset, Ending::Rst),
+        ("fin", faults.fin, Ending::Fin),
+        ("stall", faults.stall, Ending::Silence),
+    ] {
+        if dice.strikes(fault, rate) {
             bytes.truncate(dice.below(bytes.len() as u64 + 1) as usize);
             (ending, clean) = (early_end, false);
         }
@@ -105,7 +107,7 @@ pub(super) fn compose(question: &Question<'_>, faults: &Faults, dice: &mut Dice)
 
 fn text(question: &Question<'_>, faults: &Faults, dice: &mut Dice) -> Text {
     let mut bytes = Vec::with_capacity(256);
-    if dice.chance(faults.garbage) {
+    if dice.strikes("garbage", faults.garbage) {
         bytes.extend_from_slice(b"SSH-2.0-this is not HTTP\r\n");
         return Text {
             head: 0..bytes.len(),
@@ -116,17 +118,20 @@ fn text(question: &Question<'_>, faults: &Faults, dice: &mut Dice) -> Text {
             closing: false,
         };
     }
-    if dice.chance(faults.interim) {
+    if dice.strikes("interim", faults.interim) {
         for _ in 0..=dice.below(3) {
             bytes.extend_from_slice(b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n");
         }
     }
-    let (status, reason) =
-        if dice.chance(faults.unavailable) { (503, "Service Unavailable") } else { (200, "OK") };
-    let wrong = dice.chance(faults.wrong_id);
-    let closing = question.closing || dice.chance(faults.closing);
-    let until_close = dice.chance(faults.until_close);
-    let chunked = dice.chance(faults.chunked) && !until_close;
+    let (status, reason) = if dice.strikes("unavailable", faults.unavailable) {
+        (503, "Service Unavailable")
+    } else {
+        (200, "OK")
+    };
+    let wrong = dice.strikes("wrong_id", faults.wrong_id);
+    let closing = question.closing || dice.strikes("closing", faults.closing);
+    let until_close = dice.strikes("until_close", faults.until_close);
+    let chunked = dice.strikes("chunked", faults.chunked) && !until_close;
     let body = vec![b'.'; dice.below(question.body_max as u64 + 1) as usize];
     let mut head = format!(
         "HTTP/1.1 {status} {reason}\r\nX-Request-Id: {}{}\r\n",
@@ -165,10 +170,10 @@ fn text(question: &Question<'_>, faults: &Faults, dice: &mut Dice) -> Text {
 
 /// Cuts `bytes` into the pieces in which they travel; what lies behind `whole` is surplus.
 fn cut(bytes: Vec<u8>, whole: usize, faults: &Faults, dice: &mut Dice) -> Vec<(Nanos, Vec<u8>)> {
-    let bytewise = dice.chance(faults.bytewise);
+    let bytewise = dice.strikes("bytewise", faults.bytewise);
     let mut at: Vec<usize> = match bytewise {
         true => (0..bytes.len()).collect(),
-        false if dice.chance(faults.split) => {
+        false if dice.strikes("split", faults.split) => {
             (0..=dice.below(4)).map(|_| dice.below(bytes.len() as u64 + 1) as usize).collect()
         }
         false => Vec::new(),
@@ -188,7 +193,7 @@ fn cut(bytes: Vec<u8>, whole: usize, faults: &Faults, dice: &mut Dice) -> Vec<(N
             (if i == 0 { Nanos::ZERO } else { dice.up_to(gap) }, bytes[ends[0]..ends[1]].to_vec())
         })
         .collect();
-    if !pieces.is_empty() && dice.chance(faults.pause) {
+    if !pieces.is_empty() && dice.strikes("pause", faults.pause) {
         let at = dice.below(pieces.len() as u64) as usize;
         pieces[at].0 += dice.up_to(PAUSE_MAX);
     }

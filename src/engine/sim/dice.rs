@@ -1,15 +1,39 @@
-//! Chance, from one seed.
+//! Chance, from one seed; and what came of it, by name, so that a test can see that every fault really happened.
+
+use std::collections::BTreeMap;
 
 use crate::load::rng::Rng;
 use crate::load::time::Nanos;
 
 /// A seeded source of decisions.
 #[derive(Debug, Clone)]
-pub(super) struct Dice(Rng);
+pub(super) struct Dice {
+    rng: Rng,
+    marks: BTreeMap<&'static str, u64>,
+}
 
 impl Dice {
     pub(super) fn new(seed: u64) -> Self {
-        Self(Rng::new(seed))
+        Self { rng: Rng::new(seed), marks: BTreeMap::new() }
+    }
+
+    /// Something worth knowing of has happened.
+    pub(super) fn mark(&mut self, what: &'static str) {
+        *self.marks.entry(what).or_default() += 1;
+    }
+
+    /// How often what has happened.
+    pub(super) fn marks(&self) -> &BTreeMap<&'static str, u64> {
+        &self.marks
+    }
+
+    /// The fault of this name strikes `per_mille` times out of 1000.
+    pub(super) fn strikes(&mut self, fault: &'static str, per_mille: u16) -> bool {
+        let strikes = self.chance(per_mille);
+        if strikes {
+            self.mark(fault);
+        }
+        strikes
     }
 
     /// True `per_mille` times out of 1000.
@@ -20,7 +44,7 @@ impl Dice {
 
     /// `0..n`; the bias is below n/2^64.
     pub(super) fn below(&mut self, n: u64) -> u64 {
-        self.0.next_u64() % n
+        self.rng.next_u64() % n
     }
 
     /// `0..=most`.
@@ -30,7 +54,7 @@ impl Dice {
 
     /// In (0, 1].
     pub(super) fn unit(&mut self) -> f64 {
-        ((self.0.next_u64() >> 11) + 1) as f64 / (1u64 << 53) as f64
+        ((self.rng.next_u64() >> 11) + 1) as f64 / (1u64 << 53) as f64
     }
 
     /// Any order, each equally likely.

@@ -23,8 +23,12 @@ pub struct Exchange {
     pub attempt: u8,
     /// When the client handed its first byte to its kernel.
     pub handed: Nanos,
+    /// When the client handed its last byte to its kernel; the last that came, if the server answers early.
+    pub handed_last: Nanos,
     /// When its last byte arrived at the server (its head, if the server answers early).
     pub arrived: Nanos,
+    /// The server did not wait for the whole of it.
+    pub early: bool,
     /// When the work on it began.
     pub started: Nanos,
     /// When the work on it ended.
@@ -41,6 +45,8 @@ pub struct Exchange {
     pub begun: Option<Nanos>,
     /// When a sound answer had arrived whole in the client's kernel.
     pub readable: Option<Nanos>,
+    /// It was whole only with the end of the connection, behind its last byte.
+    pub by_close: bool,
     /// The client sent more on this connection though the answer had said that it ends.
     pub ignored_close: bool,
 }
@@ -124,6 +130,11 @@ impl Peer {
         }
     }
 
+    /// How often what has happened here.
+    pub(super) fn marks(&self) -> &BTreeMap<&'static str, u64> {
+        self.dice.marks()
+    }
+
     pub(super) fn exchanges(&self) -> &[Exchange] {
         &self.exchanges
     }
@@ -140,12 +151,12 @@ impl Peer {
     pub(super) fn accept(&mut self, conn: ConnId, now: Nanos) -> Vec<Act> {
         let (faults, link) = (&self.faults, self.links.entry(key(conn)).or_default());
         let mut acts = Vec::new();
-        for (rate, wire) in [
-            (faults.greeting, Wire::Bytes(b"220 ready\r\n".to_vec())),
-            (faults.hung_up, Wire::Fin),
-            (faults.reset_up, Wire::Rst),
+        for (fault, rate, wire) in [
+            ("greeting", faults.greeting, Wire::Bytes(b"220 ready\r\n".to_vec())),
+            ("hung_up", faults.hung_up, Wire::Fin),
+            ("reset_up", faults.reset_up, Wire::Rst),
         ] {
-            if link.closed_at.is_none() && self.dice.chance(rate) {
+            if link.closed_at.is_none() && self.dice.strikes(fault, rate) {
                 link.dirty = true;
                 link.closed_at = (!matches!(wire, Wire::Bytes(_))).then_some(now);
                 acts.push(Act { at: now, wire, marks: Vec::new() });
@@ -176,7 +187,7 @@ impl Peer {
         }
         link.buffer.extend_from_slice(&bytes[swallowed..]);
         while let Some(request) = self.take_request(conn) {
-            self.serve(conn, &request, now, &mut acts);
+            self.serve(conn, &request, handed, now, &mut acts);
         }
         acts
     }
@@ -185,8 +196,13 @@ impl Peer {
     pub(super) fn while_idle(&mut self, conn: ConnId, served: u32, wire: &Wire, now: Nanos) -> bool {
         let Some(link) = self.links.get_mut(&key(conn)) else { return false };
         let idle = link.served == served && link.buffer.is_empty() && link.closed_at.is_none();
-        if idle && !matches!(wire, Wire::Bytes(_)) {
-            link.closed_at = Some(now);
+        if idle {
+            self.dice.mark(match wire {
+                Wire::Bytes(_) => "unsolicited",
+                Wire::Fin => "idle_fin",
+                _ => "idle_reset",
+            });
+            link.closed_at = (!matches!(wire, Wire::Bytes(_))).then_some(now);
         }
         idle
     }
@@ -197,7 +213,7 @@ impl Peer {
         let request = parse(&link.buffer)?;
         let length = request.head + request.body;
         let there = length.min(link.buffer.len());
-        if there < length && !self.dice.chance(self.faults.early) {
+        if there < length && !self.dice.strikes("early", self.faults.early) {
             return None;
         }
         link.buffer.drain(..there);
@@ -205,7 +221,14 @@ impl Peer {
         Some(request)
     }
 
-    fn serve(&mut self, conn: ConnId, request: &Request, now: Nanos, acts: &mut Vec<Act>) {
+    fn serve(
+        &mut self,
+        conn: ConnId,
+        request: &Request,
+        handed_last: Nanos,
+        now: Nanos,
+        acts: &mut Vec<Act>,
+    ) {
         let service = self.server.service.time(self.server.work_seed, request.id.as_bytes());
         let (started, ended) = self.work(now, service);
         let question = Question {
@@ -235,7 +258,9 @@ impl Peer {
             id: request.id.clone(),
             attempt: request.attempt,
             handed: link.handed,
+            handed_last,
             arrived: now,
+            early,
             started,
             ended,
             status: answer.status,
@@ -244,6 +269,7 @@ impl Peer {
             surplus: answer.surplus,
             begun: None,
             readable: None,
+            by_close: answer.whole_with == Some(pieces),
             ignored_close: false,
         });
         link.last = (answer.last && answer.whole_with.is_some()).then_some(number);

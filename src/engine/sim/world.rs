@@ -27,6 +27,13 @@ pub struct World {
     pub stops: Vec<Stop>,
 }
 
+impl World {
+    /// From handing over the last byte of a send until the client's kernel has stamped it as left.
+    pub fn leaves_after(&self) -> Nanos {
+        self.latency.min(Nanos(700))
+    }
+}
+
 /// Time the client spends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Costs {
@@ -144,6 +151,9 @@ macro_rules! faults {
         }
 
         impl Faults {
+            /// Their names.
+            pub const NAMES: &'static [&'static str] = &[$(stringify!($name)),*];
+
             /// Swarm style: about half of all faults, each at a rate of its own, so that runs differ in kind and
             /// not only in detail.
             pub fn swarm(seed: u64) -> Self {
@@ -214,6 +224,10 @@ faults! {
     idle_reset: 60,
     /// Bytes on an idle connection.
     unsolicited: 60,
+    /// A stamp of the kernel gets lost, where stamps were asked for.
+    stamp_missing: 100,
+    /// A transmit stamp is told only behind the answer: in the same poll, in the next, or still later.
+    stamp_late: 300,
 }
 
 #[cfg(test)]
