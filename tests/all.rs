@@ -6,7 +6,7 @@
 //! - `faults`: what servers, disks and users do to a run in progress;
 //! - `formats`: the files, recomputed from the CSV by a second implementation;
 //! - `golden`: the texts of reports, from made-up samples;
-//! - `foreign`: nginx, Python's http.server and curl as the other end;
+//! - `foreign`: nginx, Python's http.server and curl as the other end, HdrHistogram's Python port as the reader;
 //! - `simulation`: the whole load path in virtual worlds, by seed;
 //! - `tidy`: the walls between the rooms, read from the source text.
 //!

@@ -1,5 +1,5 @@
 //! The other end is a program we did not write: nginx, Python's http.server, curl. Every request is accounted for on
-//! both sides.
+//! both sides. And the files are read by a library we did not write.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -8,6 +8,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::{Nginx, Python, Scratch, Stub, check_report, exchange, has};
+
+#[path = "foreign/histograms.rs"]
+mod histograms;
 
 /// The ids that a run of `n` with `warmup` sends.
 fn ids(n: u64, warmup: u64) -> BTreeSet<String> {

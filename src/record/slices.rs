@@ -255,7 +255,7 @@ mod tests {
         let (mut ports, mut merger) = slicing(SECOND, 1);
         merger.slices.most = 30;
         let mut slicer = Slicer::new(ports.remove(0), Nanos::ZERO);
-        let seconds = 2 * 30 + 10;
+        let seconds = 72;
         for second in 0..seconds {
             slicer.record(Nanos::from_secs(second), second.is_multiple_of(2).then_some(ms(second)));
             merger.merge();

@@ -60,6 +60,38 @@ fn every_rank_is_within_a_twentieth_of_a_percent_and_the_ends_are_exact() {
     assert_eq!((distribution.sum(), distribution.mean()), (sum, Some(Nanos((sum / 5_000) as u64))));
 }
 
+/// The bound that every report states: at every rank, for values of every magnitude from 1 ns to 1 h, the edges of
+/// buckets among them.
+#[test]
+fn the_stated_error_bounds_every_rank_of_every_magnitude() {
+    let mut rng = Rng::new(9);
+    let mut worst = 0.0f64;
+    for first in 0..8 {
+        let mut sorted = Vec::new();
+        for bits in (first..42).step_by(8) {
+            let power = 1u64 << bits;
+            sorted.extend((0..12).map(|_| power + rng.next_u64() % power));
+            // where a bucket begins, one before, its middle and its last value
+            let width = (power >> 10).max(1);
+            let edge = power + rng.next_u64() % 1_024 * width;
+            sorted.extend([edge.saturating_sub(1), edge, edge + width / 2, edge + width - 1]);
+        }
+        sorted.retain(|&ns| 0 < ns && ns <= RANGE_MAX.0);
+        sorted.sort_unstable();
+        let distribution = of(&sorted.iter().map(|&ns| Nanos(ns)).collect::<Vec<_>>());
+        let packed = distribution.pack().unpack();
+        for (at, &exact) in sorted.iter().enumerate() {
+            let read = distribution.at_rank(at as u64 + 1).unwrap();
+            let error = read.0.abs_diff(exact) as f64 / exact as f64;
+            assert!(error <= RELATIVE_ERROR, "rank {}: {read:?} for {exact} ns", at + 1);
+            assert!(exact >= 2_048 || read == Nanos(exact), "{read:?} for {exact} ns");
+            assert_eq!(packed.at_rank(at as u64 + 1), Some(read), "packing changes nothing");
+            worst = worst.max(error);
+        }
+    }
+    assert!(worst > 0.9 * RELATIVE_ERROR, "values this tame prove nothing: {worst}");
+}
+
 #[test]
 fn the_percentiles_of_one_to_a_hundred_are_themselves() {
     let distribution = of(&(1..=100).map(Nanos::from_millis).collect::<Vec<_>>());
