@@ -3,15 +3,19 @@
 //! `HAIRSPRING_SEED=s HAIRSPRING_SEEDS=1 cargo test --test all simulation::seeds`.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use hairspring::engine::sim::Faults;
+use hairspring::engine::contract::Checked;
+use hairspring::engine::sim::{Faults, SimEngine};
 use hairspring::load::io::Stamps;
+use hairspring::load::rng::mix;
 use hairspring::load::sample::Outcome;
 use hairspring::load::time::Nanos;
 
 #[path = "simulation/check.rs"]
 mod check;
+#[path = "simulation/mux.rs"]
+mod mux;
 #[path = "simulation/scenario.rs"]
 mod scenario;
 #[path = "simulation/stage.rs"]
@@ -19,6 +23,7 @@ mod stage;
 #[path = "simulation/truth.rs"]
 mod truth;
 
+use mux::{Demux, Mux, Seen};
 use scenario::Scenario;
 use stage::{Account, Sabotage};
 
@@ -115,6 +120,57 @@ fn the_same_seed_is_the_same_report_and_the_same_log() {
         let [one, two] = [(), ()].map(|()| stage::written(&scenario, stage::run(&scenario, Sabotage::None)));
         assert!(one == two, "seed {seed} differs from itself:\n{scenario:?}");
     }
+}
+
+impl stage::Stack for Mux<Checked<Demux>> {
+    fn sim(&self) -> &SimEngine {
+        self.below().inner().world()
+    }
+}
+
+/// The driver, the worker and the recorder over a protocol of two streams on a connection that answers pings and shakes
+/// hands: every check that holds over plain connections holds there, and the contract holds on three levels.
+#[test]
+fn a_protocol_of_two_streams_fits_between_driver_and_engine() {
+    let first = number("HAIRSPRING_SEED", 0);
+    let (mut seen, mut handshakes, mut pinged) = (Seen::default(), 0, 0);
+    let count = number("HAIRSPRING_SEEDS", SEEDS);
+    for seed in first..first + count {
+        let mut scenario = Scenario::random(seed);
+        scenario.plan.client.stamps = Stamps::User;
+        for world in &mut scenario.worlds {
+            // reads end anywhere, whatever the world below does
+            world.faults.short_read = world.faults.short_read.max(1);
+        }
+        let attempt = catch_unwind(AssertUnwindSafe(|| {
+            let bodies = vec![stage::body(&scenario.plan).to_vec()];
+            let build = |sim: SimEngine, connections: u32, seed| {
+                let clock = sim.clock();
+                let far = Checked::new(Demux::new(sim, connections, mix(seed, 8)), connections.div_ceil(2));
+                Mux::new(far, clock, connections, bodies.clone(), mix(seed, 9))
+            };
+            let account = stage::run_on(&scenario, Sabotage::None, build, |mux| {
+                seen.unrequested += mux.seen.unrequested;
+                seen.pongs += mux.seen.pongs;
+                seen.cuts += mux.seen.cuts;
+                seen.interleaved += mux.seen.interleaved;
+                seen.closed_below += mux.seen.closed_below;
+                let far = mux.below().inner();
+                (handshakes, pinged) = (handshakes + far.acknowledged, pinged + far.pinged);
+            });
+            check::check(&scenario, &account);
+        }));
+        if let Err(panic) = attempt {
+            eprintln!("two streams, seed {seed}\n{scenario:?}");
+            resume_unwind(panic);
+        }
+    }
+    let each =
+        [seen.unrequested, seen.pongs, seen.cuts, seen.interleaved, seen.closed_below, handshakes, pinged];
+    assert!(
+        count < SEEDS || each.iter().all(|n| *n > 100),
+        "{seen:?}, {handshakes} handshakes, {pinged} pings"
+    );
 }
 
 /// A harness that cannot fail proves nothing.

@@ -81,19 +81,38 @@ impl Account {
 
 /// From the moment all threads are ready to t0.
 const START_LEAD: Nanos = Nanos::from_millis(2);
+/// After the load, for what is still under way between the driver and the world.
+const SETTLING_POLLS: usize = 20;
 const CHUNKS: usize = 160;
 const CHUNK_ROWS: usize = 1_024;
 
 pub(crate) fn run(scenario: &Scenario, sabotage: Sabotage) -> Account {
+    run_on(scenario, sabotage, |sim, _, _| Skewed { engine: sim, sabotage }, |_| ())
+}
+
+/// What stands between the driver and a simulated world.
+pub(crate) trait Stack: Engine {
+    /// The world.
+    fn sim(&self) -> &SimEngine;
+}
+
+/// The same on what `build` makes of each thread's world, its number of connections and its seed; `look` sees it when the
+/// load is over.
+pub(crate) fn run_on<S: Stack>(
+    scenario: &Scenario,
+    sabotage: Sabotage,
+    build: impl Fn(SimEngine, u32, u64) -> S,
+    mut look: impl FnMut(&S),
+) -> Account {
     let plan = &scenario.plan;
-    let mut threads: Vec<Thread<'_>> =
-        (0..scenario.worlds.len()).map(|index| Thread::open(scenario, index, sabotage)).collect();
+    let mut threads: Vec<Thread<'_, S>> =
+        (0..scenario.worlds.len()).map(|index| Thread::open(scenario, index, &build)).collect();
     let t0 = threads.iter().map(|thread| thread.clock.time()).max().unwrap() + START_LEAD;
     let (mut recorded, mut parts, mut reports) = (Recorded::default(), Vec::new(), Vec::new());
     let (mut ports, merger) = slicing(plan.interval, threads.len());
     let merger = RefCell::new(merger);
     for (index, thread) in threads.drain(..).enumerate() {
-        let (mine, part) = thread.run(t0, sabotage, ports.pop().unwrap(), &merger);
+        let (mine, part) = thread.run(t0, sabotage, ports.pop().unwrap(), &merger, &mut look);
         recorded.merge(&mine);
         let times = ThreadTimes { on_cpu_ns: Some(1), run_delay_ns: Some(2), involuntary_switches: None };
         reports.push(ThreadReport {
@@ -127,18 +146,18 @@ pub(crate) fn run(scenario: &Scenario, sabotage: Sabotage) -> Account {
 }
 
 /// A thread that has filled its pool.
-struct Thread<'a> {
+struct Thread<'a, S> {
     scenario: &'a Scenario,
     shard: Shard,
     clock: SimClock,
-    engine: Checked<Skewed<SimEngine>>,
+    engine: Checked<S>,
     driver: Driver,
     recorder: Recorder,
     log: Receiver<LogChunk>,
 }
 
-impl<'a> Thread<'a> {
-    fn open(scenario: &'a Scenario, index: usize, sabotage: Sabotage) -> Self {
+impl<'a, S: Stack> Thread<'a, S> {
+    fn open(scenario: &'a Scenario, index: usize, build: impl Fn(SimEngine, u32, u64) -> S) -> Self {
         let (plan, world) = (&scenario.plan, &scenario.worlds[index]);
         let shard = Shard { index: index as u64, of: scenario.worlds.len() as u64 };
         let settings = settings(plan, shard);
@@ -146,7 +165,7 @@ impl<'a> Thread<'a> {
         let sim = SimEngine::new(World::clone(world), connections, vec![body(plan).to_vec()])
             .with_stamps(plan.client.stamps);
         let clock = sim.clock();
-        let mut engine = Checked::new(Skewed { engine: sim, sabotage }, connections);
+        let mut engine = Checked::new(build(sim, connections, world.seed), connections);
         let reuses = settings.keepalive != Keepalive::Requests(1);
         let mut driver = Driver::new(settings);
         if reuses {
@@ -164,6 +183,7 @@ impl<'a> Thread<'a> {
         sabotage: Sabotage,
         slices: SlicePort,
         merger: &RefCell<SliceMerger>,
+        look: &mut impl FnMut(&S),
     ) -> (Recorded, Part) {
         let plan = &self.scenario.plan;
         self.recorder.slice(slices, t0);
@@ -197,13 +217,18 @@ impl<'a> Thread<'a> {
         }
         .unwrap();
         let recorded = self.recorder.finish(counts.driver.undrawn, counts.driver.retries);
-        let sim = &self.engine.inner().engine;
+        let ended = self.clock.time();
+        for _ in 0..SETTLING_POLLS {
+            self.engine.poll(Nanos::ZERO, &mut |_, _, _| ()).unwrap();
+        }
+        look(self.engine.inner());
+        let sim = self.engine.inner().sim();
         let part = Part {
             samples: self.log.try_iter().flat_map(|chunk| chunk.samples).collect(),
             exchanges: sim.exchanges().to_vec(),
             counts,
             connects: sim.connects(),
-            ended: self.clock.time(),
+            ended,
             marks: sim.marks(),
         };
         (recorded, part)
@@ -241,6 +266,12 @@ struct Skewed<E> {
     sabotage: Sabotage,
 }
 
+impl Stack for Skewed<SimEngine> {
+    fn sim(&self) -> &SimEngine {
+        &self.engine
+    }
+}
+
 impl<E: Engine> Engine for Skewed<E> {
     fn submit(&mut self, conn: ConnId, op: Op<'_>) {
         self.engine.submit(conn, op);
@@ -276,7 +307,7 @@ fn log_port() -> (LogPort, Receiver<LogChunk>) {
     (LogPort { full, empty }, log)
 }
 
-fn body(plan: &Plan) -> &[u8] {
+pub(crate) fn body(plan: &Plan) -> &[u8] {
     if let Body::Text { text } = &plan.request.body { text.as_bytes() } else { &[] }
 }
 
