@@ -14,6 +14,10 @@ use hairspring::load::time::Nanos;
 
 #[path = "simulation/check.rs"]
 mod check;
+#[path = "simulation/demux.rs"]
+mod demux;
+#[path = "simulation/frame.rs"]
+mod frame;
 #[path = "simulation/mux.rs"]
 mod mux;
 #[path = "simulation/scenario.rs"]
@@ -23,7 +27,8 @@ mod stage;
 #[path = "simulation/truth.rs"]
 mod truth;
 
-use mux::{Demux, Mux, Seen};
+use demux::Demux;
+use mux::{Mux, Seen};
 use scenario::Scenario;
 use stage::{Account, Sabotage};
 

@@ -349,15 +349,16 @@ impl SimEngine {
         {
             sink(conn, Event::SentAll(tag), self.stamp());
         }
+        self.socket(conn).poll_has_come();
         self.tell_transmissions(conn, sink);
         let there = self.socket(conn).inbox.len();
         self.read(conn, sink);
-        let answered = self.socket(conn).inbox.len() < there;
-        if self.socket(conn).put_off(answered) {
-            self.ready.push(conn.index);
-        }
-        if answered {
+        if self.socket(conn).inbox.len() < there {
+            self.socket(conn).answered();
             self.tell_transmissions(conn, sink);
+        }
+        if self.socket(conn).needs_poll() {
+            self.ready.push(conn.index);
         }
     }
 

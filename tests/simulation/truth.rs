@@ -1,7 +1,9 @@
 //! Ground truth: worlds in which every response time is known before the run, from arithmetic that shares nothing with
 //! the instrument.
 
-use hairspring::engine::sim::{Freeze, Service, Stop};
+use hairspring::analyze::summary::Figures;
+use hairspring::engine::sim::{Faults, Freeze, Service, Stop};
+use hairspring::load::io::Stamps;
 use hairspring::load::sample::{Outcome, Sample};
 use hairspring::load::time::Nanos;
 use hairspring::plan::WaitPlan;
@@ -41,7 +43,8 @@ fn assert_near(measured: Nanos, expected: Nanos, tolerance: Nanos, what: &str) {
 }
 
 /// A server that freezes for 200 ms every 2.0003 s while 1000 requests arrive each second. A request that arrives in a
-/// freeze waits for its end. From intended times and the phase of the freeze alone follows every response time.
+/// freeze waits for its end. From intended times and the phase of the freeze alone follows every response time; p95, p99 and
+/// p99.9 are within 0.1 % of it.
 #[test]
 fn a_stall_has_its_closed_form() {
     let (latency, service) = (us(25), us(50));
@@ -71,7 +74,7 @@ fn a_stall_has_its_closed_form() {
         let truth = expected[rank as usize - 1];
         let measured = response(&account).at_rank(rank).unwrap();
         let closed_form = 100_000 + 200_000_000 - (1_000 - per_mille) * 2_000_300;
-        assert_near(measured, Nanos(truth), Nanos(truth * 15 / 10_000), &format!("p{per_mille}"));
+        assert_near(measured, Nanos(truth), Nanos(truth / 1_000), &format!("p{per_mille}"));
         // the published form is for the limit of many stalls: half an arrival gap and an edge
         assert_near(Nanos(truth), Nanos(closed_form), ms(2), &format!("the closed form of p{per_mille}"));
     }
@@ -80,6 +83,77 @@ fn a_stall_has_its_closed_form() {
         lag.max().unwrap() < us(5) && lag.min().unwrap() > Nanos::ZERO,
         "a client costs something: {lag:?}"
     );
+}
+
+/// The server freezes half a second before the end of the load and does not come back for five: every request that was
+/// due in the freeze is in the tail with all it waited for, though the load was long over when it was answered.
+#[test]
+fn a_stall_beyond_the_end_of_the_load_is_in_the_tail() {
+    let (latency, service) = (us(25), us(50));
+    let mut scenario = Scenario::open(1_000_000, Nanos::from_secs(2), 1_000, service);
+    scenario.plan.limits.drain = Nanos::from_secs(30);
+    let freeze =
+        Freeze { first: START + ms(1_500), every: Nanos::from_secs(100), length: Nanos::from_secs(5) };
+    scenario.worlds[0].server.freeze = Some(freeze);
+    let account = run(&scenario);
+    let thawed = freeze.first + freeze.length;
+    let mut expected: Vec<Nanos> = (0..2_000)
+        .map(|i| {
+            let arrived = account.t0 + ms(i) + latency;
+            let begins = if arrived >= freeze.first { thawed } else { arrived };
+            latency + (begins - arrived) + service + latency
+        })
+        .collect();
+    expected.sort_unstable();
+    let stalled = expected.iter().filter(|&&t| t > Nanos::from_secs(4)).count();
+    assert!((490..510).contains(&stalled), "{stalled}");
+    for per_mille in [500, 749, 760, 950, 990, 999, 1_000] {
+        let rank = rank(per_mille, 2_000);
+        let truth = expected[rank as usize - 1];
+        let measured = response(&account).at_rank(rank).unwrap();
+        assert_near(measured, truth, Nanos(truth.0 / 1_000 + 200), &format!("rank {rank}"));
+    }
+}
+
+/// The same, but the drain is over before the server comes back: what was not answered ranks last, and is worth at least
+/// as long as it had been waited for.
+#[test]
+fn a_stall_beyond_the_drain_is_censored_and_not_lost() {
+    let mut scenario = Scenario::open(1_000_000, Nanos::from_secs(2), 1_000, us(50));
+    scenario.plan.limits.drain = Nanos::from_secs(1);
+    let freeze =
+        Freeze { first: START + ms(1_500), every: Nanos::from_secs(100), length: Nanos::from_secs(50) };
+    scenario.worlds[0].server.freeze = Some(freeze);
+    let account = stage::run(&scenario, Sabotage::None);
+    check(&scenario, &account);
+    let tally = &account.round.recorded.measured;
+    let end = account.t0 + Nanos::from_secs(3);
+    let stalled = (0..2_000).filter(|&i| account.t0 + ms(i) + us(25) + us(50) > freeze.first).count() as u64;
+    assert_eq!((tally.scheduled, tally.successful, tally.unsent), (2_000, 2_000 - stalled, stalled));
+    let figures = Figures::of_responses(tally);
+    assert_near(figures.p50.unwrap(), us(100), us(1), "p50");
+    for (name, per_mille) in [("p90", 900), ("p95", 950), ("p99", 990), ("p999", 999)] {
+        assert_eq!(figures.percentile(name), None, "{name}");
+        // unanswered requests in the order of how long they had waited at the end of the drain
+        let behind = rank(per_mille, 2_000) - tally.successful;
+        let waited = end - (account.t0 + ms(2_000 - behind));
+        assert_near(figures.censored_at_ns[name], waited, Nanos(waited.0 / 1_000 + 200_000), name);
+    }
+}
+
+/// Transmit stamps that come late: with the answer's poll or the next one they are in time, later they are not waited for.
+#[test]
+fn a_sample_waits_one_turn_for_its_transmit_stamp() {
+    let mut scenario = Scenario::perfect(400, 4, ms(1));
+    scenario.plan.client.stamps = Stamps::RxTx;
+    scenario.worlds[0].faults.stamp_late = 1_000;
+    let account = run(&scenario);
+    let stamped = account.samples().filter(|s| s.transmitted.is_some()).count();
+    // two of three are in time; the checks have seen that each is the right one
+    assert!((200..330).contains(&stamped), "{stamped} of 400");
+    scenario.worlds[0].faults = Faults { stamp_missing: 1_000, ..Faults::default() };
+    let account = run(&scenario);
+    assert!(account.samples().all(|s| s.transmitted.is_none() && s.arrived.is_none()));
 }
 
 /// N connections in a closed loop on one server: it is never idle, so each answer comes N services after the last.

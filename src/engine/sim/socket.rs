@@ -55,20 +55,31 @@ pub(super) enum Due {
 }
 
 impl Socket {
-    /// A poll is over for the stamps that are late. True if some wait for the next.
-    pub(super) fn put_off(&mut self, answered: bool) -> bool {
-        let mut next = false;
+    /// A poll has come: stamps that wait for polls are nearer.
+    pub(super) fn poll_has_come(&mut self) {
         for waiting in &mut self.transmissions {
             waiting.due = match waiting.due {
-                Due::BehindAnswer(0) if answered => Due::Now,
-                Due::BehindAnswer(polls) if answered => Due::In(polls),
                 Due::In(1) => Due::Now,
                 Due::In(polls) => Due::In(polls - 1),
                 same => same,
             };
-            next |= !matches!(waiting.due, Due::BehindAnswer(_));
         }
-        next
+    }
+
+    /// Something was read: stamps that wait for that are due, now or some polls later.
+    pub(super) fn answered(&mut self) {
+        for waiting in &mut self.transmissions {
+            waiting.due = match waiting.due {
+                Due::BehindAnswer(0) => Due::Now,
+                Due::BehindAnswer(polls) => Due::In(polls),
+                same => same,
+            };
+        }
+    }
+
+    /// Some stamps wait for the next poll, whatever else happens.
+    pub(super) fn needs_poll(&self) -> bool {
+        self.transmissions.iter().any(|waiting| matches!(waiting.due, Due::In(_)))
     }
 
     /// Takes `n` bytes out of the inbox; when the last of them had arrived.
