@@ -7,12 +7,13 @@
 //! - `formats`: the files, recomputed from the CSV by a second implementation;
 //! - `golden`: the texts of reports, from made-up samples;
 //! - `foreign`: nginx, Python's http.server and curl as the other end, HdrHistogram's Python port as the reader;
+//! - `memory`: it does not grow with the number of requests;
 //! - `simulation`: the whole load path in virtual worlds, by seed;
 //! - `tidy`: the walls between the rooms, read from the source text.
 //!
 //! No test asserts a tight time: the machine is shared. A program that is missing is skipped with a line that
 //! begins with `SKIPPED:`.
-#![allow(clippy::print_stderr)] // where a failed test left its files
+#![allow(clippy::print_stderr, clippy::print_stdout)] // where a failed test left its files; figures
 
 mod cli;
 mod e2e;
@@ -20,6 +21,7 @@ mod faults;
 mod foreign;
 mod formats;
 mod golden;
+mod memory;
 mod simulation;
 mod support;
 mod tidy;

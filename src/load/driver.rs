@@ -217,6 +217,9 @@ impl Driver {
         for index in 0..self.settings.connections {
             if self.connections[index as usize].request.is_some() {
                 self.conclude(index, Outcome::Unsent, now);
+                if self.connections[index as usize].state == State::Open {
+                    self.close(index); // its answer may still come
+                }
             }
         }
     }

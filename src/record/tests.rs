@@ -60,6 +60,18 @@ fn every_rank_is_within_a_twentieth_of_a_percent_and_the_ends_are_exact() {
     assert_eq!((distribution.sum(), distribution.mean()), (sum, Some(Nanos((sum / 5_000) as u64))));
 }
 
+#[test]
+fn the_table_of_digests_has_an_end() {
+    let mut recorder = recorder();
+    for seq in [0, DIGESTS_MAX - 1, DIGESTS_MAX, DIGESTS_MAX * 1_000] {
+        recorder.record(&sample(seq, Nanos(500), Outcome::Completed(200)));
+    }
+    let digests = recorder.finish(0, 0).digests;
+    assert_eq!(digests.by_seq.len() as u64, DIGESTS_MAX);
+    let kept: Vec<u64> = digests.pairs(&digests).map(|(seq, ..)| seq).collect();
+    assert_eq!(kept, [0, DIGESTS_MAX - 1]);
+}
+
 /// The bound that every report states: at every rank, for values of every magnitude from 1 ns to 1 h, the edges of
 /// buckets among them.
 #[test]

@@ -1,8 +1,16 @@
 //! What the machine refuses: room on the disk, descriptors, a reader of our output.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use hairspring::load::sample::{Outcome, Sample};
+use hairspring::load::schedule::{Phase, RequestId};
+use hairspring::load::server_timing::ServerTiming;
+use hairspring::load::time::Nanos;
+use hairspring::output::{LogWriter, OutDir};
+use hairspring::record::{OkStatuses, Recorder};
+use hairspring::report::csv::RowContext;
 use serde_json::json;
 
 use crate::support::{Rows, Scratch, Scripted, check_report, ok};
@@ -48,6 +56,112 @@ fn a_full_disk_is_loud_and_loses_no_figure() {
     let rows = Rows::read(&scratch.path("disk/results/requests.csv"));
     assert!(rows.rows.len() > 50 && rows.rows.len() < 3_000, "{}", rows.rows.len());
     drop(disk);
+}
+
+/// Without room for any file of results, all of them are still on standard output, and each missing file is named.
+#[test]
+fn a_disk_without_room_for_the_report_still_shows_every_result() {
+    let scratch = Scratch::new("no-room");
+    let Some(disk) = Tmpfs::mount(&scratch.path("disk"), "12k") else { return };
+    let server = Scripted::answering(|_| ok("x"));
+    let flags =
+        format!("run {} -n 500 -c 4 --no-log --wait park --out disk/a --sla p50<=900s", server.url("/"));
+    let finished = scratch.hairspring(&flags).run().expect(1);
+    assert!(finished.stderr.contains("cannot write disk/a/report.json: No space left"), "{finished}");
+    assert!(finished.stdout.contains("500 scheduled = 500 completed"), "{finished}");
+    assert!(finished.stdout.contains("FAIL: the environment failed (exit code 1)"), "{finished}");
+    std::fs::remove_dir_all(scratch.path("disk/a")).unwrap();
+    let flags = "compare --service fixed:0ms -n 40 -c 2 --rounds 2 --no-log --wait park --out disk/b";
+    let finished = scratch.hairspring(flags).run().expect(1);
+    assert!(finished.stderr.contains("cannot write disk/b/comparison.json: No space left"), "{finished}");
+    assert!(finished.stdout.contains("2 rounds each") && finished.stdout.contains("80 of 80"), "{finished}");
+    drop(disk);
+}
+
+/// Room for the report, but not for the interval log behind it.
+#[test]
+fn an_export_that_cannot_be_written_is_an_environment_failure() {
+    let scratch = Scratch::new("export-limit");
+    let server = Scripted::answering(|_| ok("x"));
+    // an empty folder of that name is in the way of the temporary file; the folder of results must be ours and fresh
+    let flags = format!("run {} -d 1500ms -c 2 --no-log --wait park", server.url("/"));
+    let running = scratch.hairspring(&flags).start();
+    let there = || scratch.path("results/plan.json").is_file();
+    assert!(crate::support::eventually(std::time::Duration::from_secs(10), there));
+    std::fs::create_dir(scratch.path("results/.response.hlog.tmp")).unwrap();
+    let finished = running.wait().expect(1);
+    assert!(finished.stderr.contains("cannot write results/response.hlog"), "{finished}");
+    assert!(finished.stdout.contains("validity:"), "{finished}");
+    assert!(scratch.path("results/report.json").is_file() && scratch.path("results/response.hgrm").is_file());
+}
+
+/// A log whose reader does nothing until all is recorded: a pipe in place of the file.
+#[test]
+fn a_log_that_cannot_keep_up_loses_rows_and_nothing_else() {
+    let scratch = Scratch::new("slow-log");
+    let dir = OutDir::create(&scratch.path("out"), b"{}").unwrap();
+    std::fs::write(dir.file("requests.csv"), "").unwrap();
+    let pipe = dir.file(".requests.csv.tmp");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let reader = std::thread::spawn(move || {
+        let mut reader = std::fs::OpenOptions::new().read(true).write(true).open(pipe).unwrap();
+        wait.recv().unwrap();
+        let (mut rows, mut buffer) = (0, vec![0; 1 << 16]);
+        // both ends are ours: what ends the reading is the row that says so
+        loop {
+            let n = std::io::Read::read(&mut reader, &mut buffer).unwrap();
+            rows += buffer[..n].iter().filter(|byte| **byte == b'\n').count() as u64;
+            if buffer[..n].ends_with(b"END") {
+                return rows;
+            }
+        }
+    });
+    let context = RowContext { round: 0, wall_offset: Nanos::ZERO };
+    let (writer, mut ports) = LogWriter::start(&dir, "requests.csv", context, 1, None);
+    let mut recorder = Recorder::new(OkStatuses::new(vec![200..=299]), false, 0, ports.pop());
+    let total = 600_000;
+    for seq in 0..total {
+        recorder.record(&sample(seq));
+    }
+    // the last rows are handed over only when there is room again
+    go.send(()).unwrap();
+    let recorded = recorder.finish(0, 0);
+    let outcome = writer.finish();
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(dir.file("requests.csv"))
+        .unwrap()
+        .write_all(b"END")
+        .unwrap();
+    assert_eq!(outcome.error, None);
+    assert!(recorded.log_lost > 0 && outcome.lost == 0, "{} lost, {outcome:?}", recorded.log_lost);
+    assert_eq!(outcome.rows + recorded.log_lost, total);
+    assert_eq!(reader.join().unwrap(), outcome.rows);
+    assert_eq!((recorded.measured.scheduled, recorded.measured.response_ok.count()), (total, total));
+}
+
+fn sample(seq: u64) -> Sample {
+    let at = Nanos(1_000 * seq);
+    Sample {
+        id: RequestId { phase: Phase::Measure, seq },
+        intended: at,
+        ready: Some(at),
+        issued: Some(at),
+        transmitted: None,
+        arrived: None,
+        first_byte: Some(at + Nanos(500)),
+        done: at + Nanos(500),
+        read_gap: Nanos::ZERO,
+        outcome: Outcome::Completed(200),
+        bytes_sent: 100,
+        bytes_received: 100,
+        connection: 0,
+        connect: None,
+        attempt: 1,
+        server: ServerTiming::default(),
+        digest: None,
+    }
 }
 
 #[test]

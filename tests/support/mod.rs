@@ -1,5 +1,6 @@
 //! The harness: a scratch folder, the program in it, servers for it to talk to, and its files read back.
 
+pub(crate) mod granting;
 mod program;
 mod results;
 mod scratch;

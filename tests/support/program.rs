@@ -118,13 +118,22 @@ impl Running {
         String::from_utf8_lossy(&fs::read(&self.err).unwrap_or_default()).into_owned()
     }
 
+    /// The most memory it has had so far.
+    fn peak_kib(&self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        line.trim().trim_end_matches(" kB").parse().ok()
+    }
+
     /// Waits for its end; a test whose program exceeds its deadline fails with its output.
     pub(crate) fn wait(mut self) -> Finished {
+        let mut peak_kib = 0;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 let (stdout, stderr) = (self.stdout(), self.stderr());
-                return Finished { status, args: self.args.join(" "), stdout, stderr };
+                return Finished { status, args: self.args.join(" "), stdout, stderr, peak_kib };
             }
+            peak_kib = self.peak_kib().unwrap_or(peak_kib);
             if self.began.elapsed() > self.deadline {
                 let (args, out, err) = (self.args.join(" "), self.stdout(), self.stderr());
                 panic!(
@@ -152,6 +161,8 @@ pub(crate) struct Finished {
     args: String,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
+    /// The most memory it had, as last seen a few milliseconds before its end.
+    pub(crate) peak_kib: u64,
 }
 
 impl Finished {
