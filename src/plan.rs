@@ -7,17 +7,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::load::driver::Keepalive;
 use crate::load::io::Stamps;
-use crate::load::schedule::{Extent, Load, Rate};
+use crate::load::schedule::{Arrivals, Extent, Load, Rate, RateAt, UsersAt};
 use crate::load::time::Nanos;
 use crate::record::OkStatuses;
+
+mod material;
+
+pub use material::{Material, Mix, MixRow, Outgoing};
 
 /// One target under one load.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     /// What is measured.
     pub target: Target,
-    /// What is sent.
+    /// What is sent. With a mix, its fields are in each request of the mix, and the rest of it is not used.
     pub request: Request,
+    /// What requests are drawn from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mix: Option<Mix>,
     /// Closed or open loop.
     pub load: Load,
     /// Over all threads.
@@ -347,24 +354,47 @@ impl Plan {
             (Some(n), Some(time)) => format!("{n} requests or {}", time.exact()),
             (None, None) => "no end".to_owned(),
         };
-        match self.load {
-            Load::Closed { think } if think == Nanos::ZERO => {
-                format!("closed loop, {extent} over {} connections", self.connections)
+        let pause = match self.load.think() {
+            Some(think) if think > Nanos::ZERO => format!(", {} think time", think.exact()),
+            _ => String::new(),
+        };
+        let most = self.connections;
+        match &self.load {
+            Load::Closed { .. } => format!("closed loop, {extent} over {most} connections{pause}"),
+            Load::Users { stages, .. } => {
+                let stages = stages.iter().map(|UsersAt { at, users }| (*at, format!("{users}c")));
+                format!("closed loop, users {}{pause}", in_words(stages))
             }
-            Load::Closed { think } => {
-                format!(
-                    "closed loop, {extent} over {} connections, {} think time",
-                    self.connections,
-                    think.exact()
-                )
+            Load::Constant { rate } => {
+                format!("open loop, {extent} at {} over at most {most} connections", per_s(*rate))
             }
-            Load::Constant { rate } => format!(
-                "open loop, {extent} at {}/s over at most {} connections",
-                rate.milli_per_s as f64 / 1e3,
-                self.connections
-            ),
+            Load::Poisson { rate } => {
+                format!("open loop, {extent}, Poisson at {} over at most {most} connections", per_s(*rate))
+            }
+            Load::Stages { arrivals, stages } => {
+                let stages = stages.iter().map(|RateAt { at, rate }| (*at, per_s(*rate)));
+                let poisson = if *arrivals == Arrivals::Poisson { ", Poisson" } else { "" };
+                format!("open loop{poisson}, {} over at most {most} connections", in_words(stages))
+            }
+            Load::Replay { file, rows, .. } => {
+                let cut = if self.measure == Extent::default() { String::new() } else { format!(" ({extent})") };
+                format!("open loop, replay of {rows} arrivals from {file}{cut} over at most {most} connections")
+            }
         }
     }
+}
+
+fn per_s(rate: Rate) -> String {
+    format!("{}/s", rate.milli_per_s as f64 / 1e3)
+}
+
+/// As in `--stages`, of long ones the first and the last few.
+fn in_words(stages: impl Iterator<Item = (Nanos, String)>) -> String {
+    let mut points: Vec<String> = stages.map(|(at, value)| format!("{}:{value}", at.exact())).collect();
+    if points.len() > 8 {
+        points.splice(4..points.len() - 3, ["…".to_owned()]);
+    }
+    points.join(",")
 }
 
 #[cfg(test)]

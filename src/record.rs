@@ -17,11 +17,13 @@ mod anatomy;
 mod distribution;
 mod kernel;
 mod slices;
+mod templates;
 
 pub use anatomy::{Anatomy, Parts};
 pub use distribution::{Distribution, RANGE_MAX, RELATIVE_ERROR};
 pub use kernel::KernelSplit;
 pub use slices::{Interval, SLICES_MAX, SliceMerger, SlicePort, Slices, slicing};
+pub use templates::{TemplateTallies, TemplateTally};
 
 /// Digests are kept for the first so many ids of a round (32 MiB); what lies beyond is not compared.
 const DIGESTS_MAX: u64 = 4 << 20;
@@ -92,6 +94,8 @@ pub struct Tally {
     pub anatomy: Anatomy,
     /// What the kernel's stamps say, where they were asked for.
     pub kernel: Option<(Stamps, KernelSplit)>,
+    /// Each request of a mix.
+    pub templates: TemplateTallies,
     /// Bytes of the requests and the responses.
     pub bytes_sent: u64,
     /// Bytes of the responses.
@@ -133,6 +137,7 @@ impl Tally {
         } else {
             self.response_not_ok.record(response);
         }
+        self.templates.record(sample.template, response, successful);
         if let Some(wait) = sample.conn_wait() {
             self.conn_wait.record(wait);
         }
@@ -247,6 +252,7 @@ impl Tally {
             (mine @ None, theirs) => *mine = theirs.clone(),
             (Some(_), None) => {}
         }
+        self.templates.merge(&other.templates);
     }
 }
 
@@ -395,6 +401,12 @@ impl Recorder {
     /// From now on, measured requests are also recorded by the slice of time after `t0` in which they end.
     pub fn slice(&mut self, port: SlicePort, t0: Nanos) {
         self.slicer = Some(slices::Slicer::new(port, t0));
+    }
+
+    /// The requests of a mix of so many are counted apart too.
+    pub fn with_mix(mut self, templates: usize) -> Self {
+        self.measured.templates = TemplateTallies::new(templates);
+        self
     }
 
     /// Takes in one ended request.

@@ -6,8 +6,8 @@
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -16,13 +16,12 @@ use crate::engine::epoll::EpollEngine;
 use crate::engine::{Clock, Engine, Setup};
 use crate::facts::{Round, ThreadReport};
 use crate::load::driver::{Driver, Keepalive, Settings};
-use crate::load::io::BodyId;
-use crate::load::request::Template;
+use crate::load::request::Requests;
 use crate::load::response;
 use crate::load::rng::mix;
 use crate::load::schedule::{Schedule, Shard};
 use crate::load::time::Nanos;
-use crate::plan::{EnginePlan, Plan, Server, Stub, Target, Url, WaitPlan};
+use crate::plan::{EnginePlan, Material, Plan, Server, Stub, Target, Url, WaitPlan};
 use crate::record::{LogPort, Recorded, Recorder, SliceMerger, SlicePort, slicing};
 use crate::sys::affinity;
 use crate::sys::clock::Monotonic;
@@ -68,20 +67,20 @@ pub enum RunError {
     },
 }
 
-/// Makes round `index` of `plan`. `body` is the request's body; `logs` has one port for each thread, or is empty;
+/// Makes round `index` of `plan`. `material` is what the plan's files hold; `logs` has one port for each thread, or is empty;
 /// `server_output` is the file for what a started server prints.
 pub fn round(
     plan: &Plan,
     index: u32,
     addresses: &[SocketAddr],
-    body: &[u8],
+    material: &Material,
     logs: Vec<LogPort>,
     server_output: &Path,
     stop: &StopFlag,
 ) -> Result<Round, RunError> {
     let mut running = start_server(plan, index, addresses, server_output, stop)?;
     let steal_before = host::steal(&plan.client.cpus);
-    let mut measured = measure(plan, &running, index, body, logs, stop)?;
+    let mut measured = measure(plan, &running, index, material, logs, stop)?;
     let steal_after = host::steal(&plan.client.cpus);
     measured.steal = steal_before.zip(steal_after).map(|(before, after)| after.saturating_sub(before));
     if let Some(process) = &mut running.process {
@@ -219,11 +218,13 @@ fn measure(
     plan: &Plan,
     running: &Running,
     index: u32,
-    body: &[u8],
+    material: &Material,
     logs: Vec<LogPort>,
     stop: &StopFlag,
 ) -> Result<Round, RunError> {
     let threads = plan.client.cpus.len();
+    let seed = mix(plan.seed, u64::from(index));
+    let requests = Arc::new(material.table(&running.url, seed));
     let start =
         StartLine { barrier: Barrier::new(threads), t0: AtomicU64::new(0), failed: AtomicBool::new(false) };
     let mut logs = logs.into_iter();
@@ -237,8 +238,8 @@ fn measure(
         let handles: Vec<_> = (0..threads)
             .map(|thread| {
                 let ports = Ports { log: logs.next(), slices: slices.pop().expect("one for each thread") };
-                let start = &start;
-                let job = Job { plan, running, thread, body, stop };
+                let (start, requests) = (&start, Arc::clone(&requests));
+                let job = Job { plan, running, thread, material, requests, seed, stop };
                 let name = format!("worker-{thread}");
                 let spawned =
                     std::thread::Builder::new().name(name).spawn_scoped(scope, move || job.run(ports, start));
@@ -268,7 +269,7 @@ fn measure(
     let capped = reports.iter().any(|report| report.counts.driver.capped);
     Ok(Round {
         index,
-        seed: mix(plan.seed, u64::from(index)),
+        seed,
         recorded,
         threads: reports,
         addresses: running.addresses.clone(),
@@ -328,7 +329,10 @@ struct Job<'a> {
     plan: &'a Plan,
     running: &'a Running,
     thread: usize,
-    body: &'a [u8],
+    material: &'a Material,
+    requests: Arc<Requests>,
+    /// The round's.
+    seed: u64,
     stop: &'a StopFlag,
 }
 
@@ -359,12 +363,14 @@ impl Job<'_> {
         let prepared = engine.and_then(|engine| self.prepare(engine, clock));
         let mut recorder =
             Recorder::new(self.plan.ok_statuses(), self.plan.digest, self.thread, ports.log)
-                .with_stamps(self.plan.client.stamps);
+                .with_stamps(self.plan.client.stamps)
+                .with_mix(self.requests.count());
+        let offer = self.material.offer(self.plan, self.seed);
         let t0 = start.wait(prepared.is_ok());
         let (mut engine, mut driver) = prepared?;
         let Some(t0) = t0 else { return Err(io::Error::other("another client thread could not start")) };
         recorder.slice(ports.slices, t0);
-        let schedule = Schedule::new(self.plan.load, self.plan.warmup, self.plan.measure, self.shard(), t0);
+        let schedule = Schedule::new(&offer, self.shard(), t0);
         let before = host::thread_times();
         driver.start(schedule, t0);
         let wait = match self.plan.client.wait {
@@ -387,7 +393,7 @@ impl Job<'_> {
         Ok(Setup {
             connections: self.settings().connections,
             targets: vec![self.running.addresses.clone()],
-            bodies: vec![self.body.to_vec()],
+            bodies: self.material.bodies(),
             stamps: self.plan.client.stamps,
         })
     }
@@ -409,17 +415,11 @@ impl Job<'_> {
 
     fn settings(&self) -> Settings {
         let plan = self.plan;
-        let has_body = !matches!(plan.request.body, crate::plan::Body::None);
-        let length = has_body.then_some(self.body.len());
-        let url = &self.running.url;
-        let template =
-            Template::new(&plan.request.method, &url.target, &url.authority(), &plan.request.headers, length);
         Settings {
-            load: plan.load,
+            load: plan.load.clone(),
             connections: self.shard().share(u64::from(plan.connections)) as u32,
             keepalive: plan.keepalive.into(),
-            body: template.has_body().then_some((BodyId(0), self.body.len() as u64)),
-            template,
+            requests: Arc::clone(&self.requests),
             stamps: plan.client.stamps,
             digest: plan.digest,
             retry_stale: plan.retry_stale,

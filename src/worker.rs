@@ -116,13 +116,14 @@ impl Wait {
 mod tests {
     use std::cell::Cell;
     use std::rc::Rc;
+    use std::sync::Arc;
 
     use super::*;
     use crate::load::driver::{Keepalive, Settings};
     use crate::load::io::{ConnId, Event, Op, Stamp};
     use crate::load::request::Template;
     use crate::load::response::Limits;
-    use crate::load::schedule::{Extent, Load, Schedule, Shard};
+    use crate::load::schedule::{Extent, Load, Offer, Schedule, Shard};
     use crate::record::OkStatuses;
 
     #[derive(Clone, Default)]
@@ -173,11 +174,10 @@ mod tests {
         let time = Time::default();
         let load = Load::Closed { think: Nanos::ZERO };
         let settings = Settings {
-            load,
+            load: load.clone(),
             connections: 1,
             keepalive: Keepalive::On,
-            template: Template::new("GET", "/", "test", &[], None),
-            body: None,
+            requests: Arc::new(Template::new("GET", "/", "test", &[], None).into()),
             stamps: crate::load::io::Stamps::User,
             digest: false,
             retry_stale: false,
@@ -189,10 +189,8 @@ mod tests {
         };
         let one = Extent { count: Some(1), time: None };
         let mut driver = Driver::new(settings);
-        driver.start(
-            Schedule::new(load, Extent::NONE, one, Shard { index: 0, of: 1 }, Nanos::ZERO),
-            Nanos::ZERO,
-        );
+        let offer = Offer::new(load, Extent::NONE, one, 1);
+        driver.start(Schedule::new(&offer, Shard { index: 0, of: 1 }, Nanos::ZERO), Nanos::ZERO);
         let mut recorder = Recorder::new(OkStatuses::new(vec![200..=200]), false, 0, None);
         let mut engine = Granting { time: time.clone(), late, asked: Vec::new() };
         run(&mut engine, &time, &mut driver, &mut recorder, Wait::Spin, || 0).unwrap()

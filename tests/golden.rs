@@ -144,6 +144,7 @@ fn sample(seq: u64, service: Nanos, queue: Nanos, outcome: Outcome) -> Sample {
     let timed = queue > Nanos::ZERO;
     Sample {
         id: RequestId { phase: Phase::Measure, seq },
+        template: 0,
         intended,
         ready: Some(intended),
         issued: Some(issued),

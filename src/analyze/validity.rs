@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use super::summary::TABLED;
 use crate::facts::{Host, Round};
 use crate::load::sample::Failure;
-use crate::load::schedule::Load;
 use crate::plan::Plan;
 use crate::record::{Distribution, Tally, count_of};
 
@@ -227,7 +226,7 @@ fn figure(name: &str, plan: &Plan, host: &Host, rounds: &[Round], tally: &Tally)
         "out-of-range" => {
             Some((tally.response_ok.out_of_range() + tally.response_not_ok.out_of_range()) as f64)
         }
-        "pool-bound" if matches!(plan.load, Load::Closed { .. }) => Some(0.0),
+        "pool-bound" if plan.load.think().is_some() => Some(0.0),
         "pool-bound" => {
             let p = crate::analyze::stats::Percentile::P99;
             let at = |d: &Distribution| d.at_rank(p.rank(d.count()));

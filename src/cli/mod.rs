@@ -11,11 +11,16 @@ use crate::load::time::Nanos;
 use crate::plan::{EnginePlan, KeepalivePlan, WaitPlan};
 use crate::preset::Preset;
 
+mod files;
 mod planning;
+mod stages;
 mod values;
 
+pub use files::{parse_replay, parse_requests};
+use stages::parse_stages;
+pub use stages::{ArrivalsArg, Stages};
 pub use values::CpuList;
-use values::{parse_cpus, parse_extent, parse_keepalive, parse_model, parse_preset, parse_rate};
+use values::{parse_cpus, parse_extent, parse_keepalive, parse_mix, parse_model, parse_preset, parse_rate};
 
 /// What is wrong with the command line.
 #[derive(Debug, thiserror::Error)]
@@ -57,11 +62,11 @@ impl From<StampsArg> for Stamps {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Load")]
 pub struct LoadArgs {
-    /// Connections over all threads [default: 20]
+    /// Connections over all threads [default: 20; with --stages of users as many as they reach]
     #[arg(short = 'c', long, value_name = "N")]
     pub connections: Option<u32>,
     /// Measured requests over all connections [default: 400 where -d is not given]
-    #[arg(short = 'n', long, value_name = "N")]
+    #[arg(short = 'n', long = "count", value_name = "N")]
     pub requests: Option<u64>,
     /// Measure for so long, as in 10s; with -n: whichever ends first
     #[arg(short = 'd', long, value_name = "TIME")]
@@ -69,6 +74,18 @@ pub struct LoadArgs {
     /// Open loop: requests per second at a constant rate, as in 1000/s, whatever the answers do [default: closed loop]
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     pub rate: Option<Rate>,
+    /// How requests follow from a rate: evenly, or by chance (a Poisson process, drawn from the seed) [default: constant]
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub arrivals: Option<ArrivalsArg>,
+    /// A load that changes, linear between points in time, until the last of them: a rate (open loop), as in
+    /// '0s:100/s,30s:1000/s', or users (closed loop, one connection each), as in '0s:10c,30s:100c'; two points at the same
+    /// time are a step. --warmup holds what the first point says
+    #[arg(long, value_name = "POINTS", value_parser = parse_stages)]
+    pub stages: Option<Stages>,
+    /// Open loop: send at recorded offsets from the start, ascending: a CSV with a column offset_ns, offset_ms or offset_s,
+    /// or without a header nanoseconds in the first column
+    #[arg(long, value_name = "FILE.csv")]
+    pub replay: Option<String>,
     /// Closed loop: pause between an answer and the next request of its connection
     #[arg(long, value_name = "TIME")]
     pub think: Option<Nanos>,
@@ -114,6 +131,10 @@ pub struct RequestArgs {
     /// The body, from a file
     #[arg(long, value_name = "FILE")]
     pub body_file: Option<String>,
+    /// A mix to draw each request from, by seed and id: one JSON object a line, {"method", "path", "headers", "body",
+    /// "weight"}, all optional; fields of -H are in each that does not set them itself
+    #[arg(long = "requests", value_name = "FILE.jsonl", value_parser = parse_mix)]
+    pub mix: Option<String>,
     /// Take a digest (xxh64) of each response body; compare does so by itself
     #[arg(long)]
     pub digest: bool,

@@ -4,10 +4,12 @@
 use crate::analyze::gate::Rule;
 use crate::load::schedule::{Extent, Load};
 use crate::load::time::Nanos;
-use crate::plan::{Body, Client, Limits, Plan, Probe, Request, Server, Stub, Target};
+use crate::plan::{Body, Client, Limits, Mix, Plan, Probe, Request, Server, Stub, Target};
 use crate::preset::{PRESETS, Preset};
 
-use super::values::{is_loopback, is_token, parse_header, parse_ok, parse_rules, parse_url};
+use super::values::{
+    announces_body, check_method, is_loopback, parse_header, parse_ok, parse_rules, parse_url,
+};
 use super::{CliError, CommonArgs, CompareArgs, CpuList, GateArgs, RunArgs, usage};
 
 /// The body of requests to the stub, unless another is given.
@@ -110,8 +112,9 @@ impl CommonArgs {
         rounds: u32,
     ) -> Result<Plan, CliError> {
         let load = &self.load;
-        let measure = self.extent(preset);
-        let connections = self.connections(preset, measure)?;
+        let offered = load.offered()?;
+        let measure = load.extent(&offered, preset);
+        let connections = self.connections(&offered, preset, measure)?;
         for (flag, time) in [("--timeout", load.timeout), ("--connect-timeout", load.connect_timeout)] {
             if time == Nanos::ZERO {
                 return usage(format!("{flag} 0 would fail every request: give a time, as in 30s"));
@@ -123,18 +126,13 @@ impl CommonArgs {
         if self.tool.interval < INTERVAL_MIN {
             return usage(format!("--interval {}: at least {INTERVAL_MIN}", self.tool.interval.exact()));
         }
-        if load.rate.is_some() && load.think.is_some() {
-            return usage("--think belongs to the closed loop and --rate to the open loop: give one of them");
-        }
         let threads = self.threads(cpus, connections)?;
         let is_stub = matches!(target.server, Server::Stub(_));
         Ok(Plan {
             request: self.request(is_stub)?,
+            mix: self.request.mix.clone().map(|file| Mix { file, digest: String::new(), requests: Vec::new() }),
             target,
-            load: match load.rate {
-                Some(rate) => Load::Constant { rate },
-                None => Load::Closed { think: load.think.unwrap_or(Nanos::ZERO) },
-            },
+            load: offered,
             connections,
             warmup: load.warmup.unwrap_or(Extent::NONE),
             measure,
@@ -164,18 +162,12 @@ impl CommonArgs {
         })
     }
 
-    fn extent(&self, preset: Preset) -> Extent {
-        match (self.load.requests, self.load.duration) {
-            (None, None) if self.load.rate.is_some() => {
-                Extent { count: None, time: Some(Nanos::from_secs(10)) }
-            }
-            (None, None) => Extent { count: Some(preset.requests), time: None },
-            (count, time) => Extent { count, time },
-        }
-    }
-
-    fn connections(&self, preset: Preset, measure: Extent) -> Result<u32, CliError> {
-        match (self.load.connections, measure.count) {
+    fn connections(&self, load: &Load, preset: Preset, measure: Extent) -> Result<u32, CliError> {
+        let asked = match load {
+            Load::Users { stages, .. } => stages.iter().map(|point| point.users).max(),
+            _ => self.load.connections,
+        };
+        match (asked, measure.count) {
             (Some(0), _) => usage("-c 0: at least one connection is needed"),
             (_, Some(0)) => usage("-n 0: at least one request is needed"),
             (Some(c), Some(n)) if n < u64::from(c) => usage(format!(
@@ -270,25 +262,23 @@ impl CommonArgs {
 
     fn request(&self, is_stub: bool) -> Result<Request, CliError> {
         let args = &self.request;
+        let given = args.method.is_some() || args.body.is_some() || args.body_file.is_some();
+        if args.mix.is_some() && given {
+            return usage("each line of --requests has its own method and body: leave out -X, --body and --body-file");
+        }
         let body = match (&args.body, &args.body_file) {
-            (Some(text), _) => Body::Text { text: text.clone() },
-            (None, Some(path)) => Body::File { path: path.clone() },
-            (None, None) if is_stub && args.method.as_deref().is_none_or(|m| m == "POST") => {
-                Body::Text { text: STUB_BODY.to_owned() }
+            (Some(text), _) => Some(Body::Text { text: text.clone() }),
+            (None, Some(path)) => Some(Body::File { path: path.clone() }),
+            (None, None) if is_stub && args.mix.is_none() && args.method.as_deref().is_none_or(|m| m == "POST") => {
+                Some(Body::Text { text: STUB_BODY.to_owned() })
             }
-            (None, None) => Body::None,
+            (None, None) => None,
         };
-        let default = if body == Body::None { "GET" } else { "POST" };
+        let default = if body.is_none() { "GET" } else { "POST" };
         let method = args.method.clone().unwrap_or_else(|| default.to_owned());
-        if !is_token(&method) {
-            return usage(format!("-X {method:?} is not a method: letters, as in POST"));
-        }
-        if method == "CONNECT" {
-            return usage("-X CONNECT asks for a tunnel, not for an answer; it is not supported");
-        }
-        // A server may ask for the length of a body that such a method announces (RFC 9110 §8.6).
-        let announces = ["POST", "PUT", "PATCH"].contains(&method.as_str());
-        let body = if announces && body == Body::None { Body::Text { text: String::new() } } else { body };
+        check_method(&method).or_else(|why| usage(format!("-X {why}")))?;
+        let empty = if announces_body(&method) { Body::Text { text: String::new() } } else { Body::None };
+        let body = body.unwrap_or(empty);
         let headers = args.headers.iter().map(|field| parse_header(field)).collect::<Result<_, _>>()?;
         Ok(Request { method, headers, body })
     }

@@ -41,6 +41,14 @@ pub(super) fn parse_rate(text: &str) -> Result<Rate, String> {
     }
 }
 
+/// `--requests` once was the long name of `-n`.
+pub(super) fn parse_mix(text: &str) -> Result<String, String> {
+    match text.parse::<u64>() {
+        Ok(n) => Err(format!("a file of requests is expected; {n} requests are -n {n}")),
+        Err(_) => Ok(text.to_owned()),
+    }
+}
+
 pub(super) fn parse_extent(text: &str) -> Result<Extent, String> {
     if let Ok(count) = text.parse() {
         return Ok(Extent { count: Some(count), time: None });
@@ -117,27 +125,44 @@ pub(super) fn parse_ok(text: &str) -> Result<Vec<(u16, u16)>, CliError> {
 }
 
 pub(super) fn parse_header(field: &str) -> Result<(String, String), CliError> {
-    let wrong = |why: &str| usage(format!("-H {field:?}: {why}"));
     let Some((name, value)) = field.split_once(':') else {
-        return wrong("a field is written `Name: value`");
+        return usage(format!("-H {field:?}: a field is written `Name: value`"));
     };
+    check_field(name, value).or_else(|why| usage(format!("-H {field:?}: {why}")))
+}
+
+/// The field as it is sent, or why it cannot be.
+pub(super) fn check_field(name: &str, value: &str) -> Result<(String, String), &'static str> {
     let value = value.trim_matches([' ', '\t']);
     if !is_token(name) {
-        return wrong("the name of a field has letters, digits and dashes, and no blank before the colon");
+        return Err("the name of a field has letters, digits and dashes, and no blank before the colon");
     }
     if value.bytes().any(|b| (b < b' ' && b != b'\t') || b == 0x7f) {
-        return wrong("control characters (line ends too) cannot stand in a field");
+        return Err("control characters (line ends too) cannot stand in a field");
     }
     match name.to_ascii_lowercase().as_str() {
-        "x-request-id" | "x-attempt" => wrong("hairspring sets this field itself"),
-        "content-length" | "transfer-encoding" => wrong("the framing follows from --body and --body-file"),
-        "connection" => wrong("use --keepalive"),
-        "expect" => wrong("100-continue is not supported"),
-        "upgrade" => wrong("upgrading the protocol is not supported"),
+        "x-request-id" | "x-attempt" => Err("hairspring sets this field itself"),
+        "content-length" | "transfer-encoding" => Err("the framing follows from --body and --body-file"),
+        "connection" => Err("use --keepalive"),
+        "expect" => Err("100-continue is not supported"),
+        "upgrade" => Err("upgrading the protocol is not supported"),
         _ => Ok((name.to_owned(), value.to_owned())),
     }
 }
 
-pub(super) fn is_token(text: &str) -> bool {
+pub(super) fn check_method(method: &str) -> Result<(), String> {
+    match method {
+        "CONNECT" => Err("CONNECT asks for a tunnel, not for an answer; it is not supported".to_owned()),
+        _ if is_token(method) => Ok(()),
+        _ => Err(format!("{method:?} is not a method: letters, as in POST")),
+    }
+}
+
+/// A server may ask for the length of a body that such a method announces (RFC 9110 §8.6).
+pub(super) fn announces_body(method: &str) -> bool {
+    ["POST", "PUT", "PATCH"].contains(&method)
+}
+
+fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }

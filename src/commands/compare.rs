@@ -17,17 +17,16 @@ const ORDER_STREAM: u64 = 0x006f_7264_6572;
 
 pub(crate) fn execute(args: &CompareArgs, console: &mut Console<'_>) -> Result<u8, Failure> {
     let plans = args.plans(&affinity::allowed())?;
-    let [baseline, optimized] = plans.clone().map(Series::new);
     let mut experiment = Experiment {
-        sides: [baseline?, optimized?],
+        sides: Series::all(plans)?,
         order: Vec::new(),
         outputs: Outputs::default(),
         host: host::read(),
         ignore_output: args.ignore_output,
     };
     let stop = StopFlag::install().map_err(Failure::environment)?;
-    let dir = OutDir::create(&args.common.tool.out, &json::render(&plans))?;
-    let rounds = plans[0].rounds;
+    let dir = OutDir::create(&args.common.tool.out, &json::render(&experiment.sides.each_ref().map(|side| &side.plan)))?;
+    let rounds = experiment.sides[0].plan.rounds;
     let (mut last, mut unwritten) = (None, false);
     for round in 0..rounds {
         let began = experiment.round(round, &dir, &stop, console);

@@ -8,7 +8,7 @@ use hairspring::analyze::validity::Verdict;
 use hairspring::cli::CliError;
 use hairspring::facts::Round;
 use hairspring::output::{LogWriter, OutDir, OutputError};
-use hairspring::plan::{Body, Plan, Server};
+use hairspring::plan::{Material, Plan, Server};
 use hairspring::record::Distribution;
 use hairspring::report::csv::RowContext;
 use hairspring::report::hdr;
@@ -20,6 +20,7 @@ use hairspring::sys::signal::StopFlag;
 
 pub(crate) mod compare;
 pub(crate) mod gate;
+mod material;
 pub(crate) mod run;
 
 /// Why a command ends without a judgement.
@@ -103,20 +104,23 @@ pub(crate) struct Series {
     pub(crate) rounds: Vec<Round>,
     pub(crate) positions: Vec<u32>,
     addresses: Vec<SocketAddr>,
-    body: Vec<u8>,
+    material: Material,
     log: LogFile,
     server_failures: Vec<String>,
 }
 
 impl Series {
-    /// Reads what the plan names, and lets the stub check its flags: the last refusals before anything is written.
-    pub(crate) fn new(plan: Plan) -> Result<Self, Failure> {
-        let body = match &plan.request.body {
-            Body::None => Vec::new(),
-            Body::Text { text } => text.clone().into_bytes(),
-            Body::File { path } => std::fs::read(path)
-                .map_err(|error| Failure::environment(format!("cannot read --body-file {path}: {error}")))?,
-        };
+    /// One for each of `plans`: reads what they name, and lets the stub check its flags: the last refusals before anything
+    /// is written.
+    pub(crate) fn all<const N: usize>(plans: [Plan; N]) -> Result<[Self; N], Failure> {
+        let mut series = Vec::with_capacity(N);
+        for (plan, material) in material::read(plans)? {
+            series.push(Self::new(plan, material)?);
+        }
+        Ok(series.try_into().unwrap_or_else(|_| unreachable!("one for each plan")))
+    }
+
+    fn new(plan: Plan, material: Material) -> Result<Self, Failure> {
         if let Server::Stub(stub) = &plan.target.server {
             check_stub_flags(&measuring::stub_args(stub, &plan.target.name, 0))?;
         }
@@ -129,7 +133,7 @@ impl Series {
             plan,
             rounds: Vec::new(),
             positions: Vec::new(),
-            body,
+            material,
         })
     }
 
@@ -147,7 +151,7 @@ impl Series {
             false => (None, Vec::new()),
         };
         let output = dir.file(&format!("{}.server.txt", self.plan.target.name));
-        let result = measuring::round(&self.plan, index, &self.addresses, &self.body, ports, &output, stop);
+        let result = measuring::round(&self.plan, index, &self.addresses, &self.material, ports, &output, stop);
         if let Some(writer) = writer {
             let outcome = writer.finish();
             self.log.rows += outcome.rows;

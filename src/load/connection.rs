@@ -25,6 +25,7 @@ pub(super) enum State {
 #[derive(Debug)]
 pub(super) struct InFlight {
     pub(super) arrival: Arrival,
+    pub(super) template: u16,
     pub(super) attempt: u8,
     pub(super) ready: Option<Nanos>,
     /// Handed to the engine. Until then the request can move to a new connection unharmed.
@@ -43,9 +44,10 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
-    pub(super) fn new(arrival: Arrival) -> Self {
+    pub(super) fn new(arrival: Arrival, template: u16) -> Self {
         Self {
             arrival,
+            template,
             attempt: 1,
             ready: None,
             submitted: false,
@@ -121,6 +123,7 @@ impl Connection {
         let completed = matches!(outcome, Outcome::Completed(_));
         Sample {
             id: request.arrival.id,
+            template: request.template,
             intended: request.arrival.intended,
             ready: request.ready,
             issued: request.issued,

@@ -6,13 +6,14 @@
 //!
 //! Not here: how bytes travel (engine), what a response means (response), what is counted (recorder).
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 
 use super::connection::{Connection, InFlight, State};
 use super::deadlines::Deadlines;
 use super::io::{ConnId, Event, Op, Stamp, Tag, TargetId};
 use super::sample::{Failure, Outcome, Sample};
-use super::schedule::{Arrival, Load, Phase, RequestId, Schedule};
+use super::schedule::{Arrival, Phase, RequestId, Schedule};
 use super::time::Nanos;
 
 mod events;
@@ -48,6 +49,8 @@ pub struct Driver {
     idle_closed: VecDeque<u32>,
     /// Closed loop: whose turn is when. The think time is constant, so this is in order.
     turns: VecDeque<(Nanos, u32)>,
+    /// Stages of users: those that are not wanted now, by when they will be.
+    resting: BinaryHeap<Reverse<(Nanos, u32)>>,
     to_open: u32,
     opening: u32,
     to_connect: VecDeque<u32>,
@@ -71,10 +74,7 @@ impl Driver {
         assert!(n > 0, "a driver without connections can do nothing");
         let queue = || VecDeque::with_capacity(n as usize);
         Self {
-            think: match settings.load {
-                Load::Closed { think } => Some(think),
-                Load::Constant { .. } => None,
-            },
+            think: settings.load.think(),
             schedule: None,
             t0: Nanos::ZERO,
             last_tick: Nanos::ZERO,
@@ -84,6 +84,7 @@ impl Driver {
             idle_open: VecDeque::with_capacity(2 * n as usize),
             idle_closed: (0..n).collect(),
             turns: VecDeque::with_capacity(n as usize),
+            resting: BinaryHeap::with_capacity(n as usize),
             to_open: 0,
             opening: 0,
             to_connect: queue(),
@@ -115,10 +116,14 @@ impl Driver {
     /// The load begins: t0 is the schedule's.
     pub fn start(&mut self, schedule: Schedule, t0: Nanos) {
         self.t0 = t0;
-        self.schedule = Some(schedule);
-        if self.think.is_some() {
-            self.turns.extend((0..self.settings.connections).map(|index| (t0, index)));
+        for index in 0..self.settings.connections {
+            match schedule.turn(index, t0) {
+                Some(turn) if turn > t0 => self.resting.push(Reverse((turn, index))),
+                Some(turn) => self.turns.push_back((turn, index)),
+                None => {}
+            }
         }
+        self.schedule = Some(schedule);
     }
 
     /// Everything that is due at `now` is decided and submitted.
@@ -179,11 +184,11 @@ impl Driver {
         let mut next = self.request_deadlines.earliest().unwrap_or(Nanos::MAX);
         next = next.min(self.connect_deadlines.earliest().unwrap_or(Nanos::MAX));
         next = next.min(self.next_end().unwrap_or(Nanos::MAX));
-        if let Some(&(turn, _)) = self.turns.front() {
+        if let Some((turn, _)) = self.next_turn() {
             next = next.min(turn);
         }
         if self.has_free_connection()
-            && let Some(due) = self.schedule.as_mut().and_then(Schedule::next_due)
+            && let Some(due) = self.schedule.as_ref().and_then(Schedule::next_due)
         {
             next = next.min(due);
         }
@@ -196,10 +201,10 @@ impl Driver {
     }
 
     /// True when the load is over and every drawn request has ended.
-    pub fn is_done(&mut self) -> bool {
+    pub fn is_done(&self) -> bool {
         let exhausted = match self.think {
-            Some(_) => self.turns.is_empty(),
-            None => self.schedule.as_mut().is_some_and(|s| s.next_due().is_none()),
+            Some(_) => self.turns.is_empty() && self.resting.is_empty(),
+            None => self.schedule.as_ref().is_some_and(|s| s.next_due().is_none()),
         };
         self.schedule.is_some() && exhausted && self.in_flight == 0 && self.unstamped.is_empty()
     }
@@ -234,6 +239,7 @@ impl Driver {
             schedule.stop();
         }
         self.turns.clear();
+        self.resting.clear();
     }
 
     // ---- time
@@ -278,27 +284,62 @@ impl Driver {
     }
 
     fn draw(&mut self, now: Nanos) {
-        let schedule = self.schedule.as_mut().expect("only called once the load has begun");
         if self.think.is_some() {
-            while let Some(&(intended, index)) = self.turns.front().filter(|turn| turn.0 <= now) {
-                self.turns.pop_front();
-                if let Some(arrival) = schedule.draw_closed(intended) {
-                    assign(&mut self.connections[index as usize], arrival);
-                    self.in_flight += 1;
-                    route(&self.connections[index as usize], index, &mut self.to_send, &mut self.to_connect);
+            while let Some((intended, index)) = self.next_turn().filter(|turn| turn.0 <= now) {
+                self.take_turn();
+                if let Some(arrival) = self.schedule().draw_closed(intended) {
+                    self.assign(index, arrival);
                 }
             }
             return;
         }
         while let Some(index) = self.free_connection() {
-            let schedule = self.schedule.as_mut().expect("checked above");
-            let Some(arrival) = schedule.draw_due(now) else {
+            let Some(arrival) = self.schedule().draw_due(now) else {
                 self.give_back(index);
                 return;
             };
-            assign(&mut self.connections[index as usize], arrival);
-            self.in_flight += 1;
-            route(&self.connections[index as usize], index, &mut self.to_send, &mut self.to_connect);
+            self.assign(index, arrival);
+        }
+    }
+
+    fn schedule(&mut self) -> &mut Schedule {
+        self.schedule.as_mut().expect("only asked once the load has begun")
+    }
+
+    // ---- turns (closed loop)
+
+    fn next_turn(&self) -> Option<(Nanos, u32)> {
+        let waking = self.resting.peek().map(|&Reverse(turn)| turn);
+        [self.turns.front().copied(), waking].into_iter().flatten().min()
+    }
+
+    /// Removes what [`Driver::next_turn`] said.
+    fn take_turn(&mut self) {
+        let next = self.next_turn();
+        if self.turns.front().copied() == next {
+            self.turns.pop_front();
+        } else {
+            self.resting.pop();
+        }
+    }
+
+    /// A request given to a slot leaves at once if the slot is open; a closed slot connects first; one that is connecting
+    /// or closing goes on by itself when that is over.
+    fn assign(&mut self, index: u32, arrival: Arrival) {
+        let template = self.settings.requests.draw(arrival.id);
+        if arrival.id.phase == Phase::Measure {
+            let fingerprint = self.schedule().fingerprint(arrival, template);
+            self.counts.offered += 1;
+            self.counts.schedule_hash = self.counts.schedule_hash.wrapping_add(fingerprint);
+        }
+        self.in_flight += 1;
+        let c = &mut self.connections[index as usize];
+        assert!(c.request.is_none(), "a connection carries one request at a time");
+        c.request = Some(InFlight::new(arrival, template));
+        match c.state {
+            State::Open => self.to_send.push_back(index),
+            State::Closed => self.to_connect.push_back(index),
+            State::Connecting | State::Closing => {}
         }
     }
 
@@ -381,13 +422,14 @@ impl Driver {
         c.carried += 1;
         let last = self.settings.keepalive == Keepalive::Requests(c.carried);
         let id = request.arrival.id;
-        self.settings.template.render(id, request.attempt, last, &mut self.head);
-        let body = self.settings.body;
+        let template = self.settings.requests.get(request.template);
+        template.render(id, request.attempt, last, &mut self.head);
+        let body = template.body();
         request.submitted = true;
         request.ready = Some(request.arrival.intended.max(c.available));
         request.connect = (c.carried == 1).then_some(c.connect_took);
         request.bytes = self.head.len() as u64 + body.map_or(0, |(_, length)| length);
-        c.decoder.begin(self.settings.template.is_head(), self.settings.digest);
+        c.decoder.begin(template.is_head(), self.settings.digest);
         submit(conn, Op::Send { tag: tag_of(id), head: &self.head, body: body.map(|(id, _)| id) });
     }
 
@@ -411,21 +453,6 @@ struct Unstamped {
 /// Unlike for every two requests that follow each other on a connection.
 fn tag_of(id: RequestId) -> Tag {
     Tag(id.seq << 1 | u64::from(id.phase == Phase::Measure))
-}
-
-fn assign(c: &mut Connection, arrival: Arrival) {
-    assert!(c.request.is_none(), "a connection carries one request at a time");
-    c.request = Some(InFlight::new(arrival));
-}
-
-/// A request given to a slot leaves at once if the slot is open; a closed slot connects first; one that is connecting
-/// or closing goes on by itself when that is over.
-fn route(c: &Connection, index: u32, to_send: &mut VecDeque<u32>, to_connect: &mut VecDeque<u32>) {
-    match c.state {
-        State::Open => to_send.push_back(index),
-        State::Closed => to_connect.push_back(index),
-        State::Connecting | State::Closing => {}
-    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ use super::time::Nanos;
 pub struct Sample {
     /// Which request.
     pub id: RequestId,
+    /// Which of the requests of a mix it sent; 0 where there is but one.
+    pub template: u16,
     /// When it was due.
     pub intended: Nanos,
     /// When a connection could carry it; never before `intended`.

@@ -1,15 +1,29 @@
 //! Arrivals: which request is due when, as a pure function of the plan.
 //!
-//! Open loop: arrival i is due at t0 + i/λ, in wide integers, never accumulated; no response can move
-//! it. Closed loop: a connection's next request is due when its previous answer came, plus the think
-//! time; the schedule only says which id comes next and when the phases end.
+//! Open loop (`open`): arrival i is due where the integral of the rate (`curve`) reaches i, or the sum of i + 1 random gaps,
+//! or at a recorded offset; in wide integers, without drift; no response can move it. Closed loop (`closed`): a
+//! connection's next request is due when its previous answer came, plus the think time; the schedule only says which id
+//! comes next, when the phases end, and which `users` are wanted.
 //!
-//! Nothing is stored per arrival. A due arrival that finds no free connection simply stays undrawn;
+//! Nothing is stored per arrival but a replay's table. A due arrival that finds no free connection simply stays undrawn;
 //! it keeps its intended time, however late it is drawn.
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::rng::mix;
 use super::time::Nanos;
+
+mod closed;
+mod curve;
+mod open;
+mod users;
+
+use closed::Closed;
+pub use curve::{Rate, RateAt, STAGE_RATE_MAX, STAGE_TIME_MAX};
+use open::Open;
+pub use users::UsersAt;
 
 /// Part of the run that a request belongs to, decided by its intended time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,30 +77,8 @@ pub struct Arrival {
     pub intended: Nanos,
 }
 
-/// Requests per second, exact: thousandths of a request per second.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Rate {
-    /// Requests in 1 000 seconds.
-    pub milli_per_s: u64,
-}
-
-impl Rate {
-    /// Offset of arrival `i` from t0: `i · 10^9 / λ`, rounded down; MAX (never) where it is beyond 584 years.
-    pub fn offset(self, i: u64) -> Nanos {
-        let ns = u128::from(i) * 1_000_000_000_000 / u128::from(self.milli_per_s);
-        Nanos(u64::try_from(ns).unwrap_or(u64::MAX))
-    }
-
-    /// How many arrivals fall into `[0, window)`.
-    pub fn count_in(self, window: Nanos) -> u64 {
-        let product = u128::from(window.0) * u128::from(self.milli_per_s);
-        u64::try_from(product.div_ceil(1_000_000_000_000)).unwrap_or(u64::MAX)
-    }
-}
-
 /// How load is offered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "model")]
 pub enum Load {
     /// A connection sends its next request when the previous answer has come and `think_ns` is over.
@@ -95,12 +87,94 @@ pub enum Load {
         #[serde(rename = "think_ns")]
         think: Nanos,
     },
+    /// The same with a number of users that changes: user k is there at t if and only if users(t) > k.
+    Users {
+        /// Pause between an answer and the next request of that user.
+        #[serde(rename = "think_ns")]
+        think: Nanos,
+        /// At least two points, the first at 0.
+        stages: Vec<UsersAt>,
+    },
     /// Arrivals at a constant rate, whatever the responses do.
     Constant {
         /// The rate over all threads.
         #[serde(rename = "rate_milli_per_s")]
         rate: Rate,
     },
+    /// A Poisson process of constant rate.
+    Poisson {
+        /// The rate over all threads.
+        #[serde(rename = "rate_milli_per_s")]
+        rate: Rate,
+    },
+    /// Arrivals at a rate that changes.
+    Stages {
+        /// Even, or by chance.
+        arrivals: Arrivals,
+        /// At least two points, the first at 0, within [`STAGE_RATE_MAX`] and [`STAGE_TIME_MAX`].
+        stages: Vec<RateAt>,
+    },
+    /// Arrivals at recorded offsets.
+    Replay {
+        /// The file they stand in.
+        file: String,
+        /// How many they are; 0 until the file was read.
+        rows: u64,
+        /// xxh64 of the file, 16 hex digits; empty until it was read.
+        digest: String,
+    },
+}
+
+impl Load {
+    /// In a closed loop, the pause between an answer and the next request; `None` in an open loop.
+    pub fn think(&self) -> Option<Nanos> {
+        match self {
+            Self::Closed { think } | Self::Users { think, .. } => Some(*think),
+            _ => None,
+        }
+    }
+
+    /// How long the stages last, where there are any.
+    pub fn span(&self) -> Option<Nanos> {
+        match self {
+            Self::Users { stages, .. } => stages.last().map(|point| point.at),
+            Self::Stages { stages, .. } => stages.last().map(|point| point.at),
+            _ => None,
+        }
+    }
+}
+
+/// How arrivals follow from a rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Arrivals {
+    /// Evenly: arrival i when the integral of the rate reaches i.
+    #[default]
+    Constant,
+    /// By chance: a Poisson process, its gaps drawn from the seed.
+    Poisson,
+}
+
+/// All that the arrivals of a run follow from.
+#[derive(Debug, Clone)]
+pub struct Offer {
+    /// The load.
+    pub load: Load,
+    /// Before the measurement. Only [`Load::Closed`] and [`Load::Constant`] can count it; for others it has a time.
+    pub warmup: Extent,
+    /// The measurement.
+    pub measure: Extent,
+    /// The seed of whatever is drawn by chance.
+    pub seed: u64,
+    /// The offsets of a replay, ascending.
+    pub replay: Option<Arc<[Nanos]>>,
+}
+
+impl Offer {
+    /// One that has no replay.
+    pub fn new(load: Load, warmup: Extent, measure: Extent, seed: u64) -> Self {
+        Self { load, warmup, measure, seed, replay: None }
+    }
 }
 
 /// How long a phase lasts: up to a count of requests, up to a time, or whichever comes first.
@@ -116,15 +190,6 @@ pub struct Extent {
 impl Extent {
     /// A phase without requests.
     pub const NONE: Self = Self { count: Some(0), time: None };
-
-    /// The number of arrivals at `rate` in this extent; `None` if it has no end.
-    fn arrivals(self, rate: Rate) -> Option<u64> {
-        let timed = self.time.map(|t| rate.count_in(t));
-        match (self.count, timed) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
-    }
 }
 
 /// One thread's part of the work: it owns every seq with `seq ≡ index (mod of)`.
@@ -146,91 +211,57 @@ impl Shard {
 /// The arrivals of one thread, in order.
 #[derive(Debug, Clone)]
 pub struct Schedule {
-    load: Load,
-    warmup: Extent,
-    measure: Extent,
-    shard: Shard,
-    t0: Nanos,
-    phase: Phase,
-    /// How many arrivals of this phase this shard has drawn.
-    drawn: u64,
-    /// Closed loop: when the measured phase began, once it is known.
-    measure_start: Option<Nanos>,
-    /// Open loop: how many arrivals each phase has, and when the last is over. Divisions, so made once.
-    open: Open,
+    kind: Kind,
     stopped: bool,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
-struct Open {
-    warmup: u64,
-    measure: Option<u64>,
-    end: Option<Nanos>,
+#[derive(Debug, Clone)]
+enum Kind {
+    Open(Open),
+    Closed(Closed),
 }
 
 impl Schedule {
     /// The arrivals of `shard` when the run starts at `t0`.
-    pub fn new(load: Load, warmup: Extent, measure: Extent, shard: Shard, t0: Nanos) -> Self {
-        let measure_start = match (load, warmup.time, warmup.count) {
-            (Load::Closed { .. }, Some(time), None) => Some(t0.saturating_add(time)),
-            _ => None,
+    pub fn new(offer: &Offer, shard: Shard, t0: Nanos) -> Self {
+        let kind = match offer.load.think() {
+            Some(_) => Kind::Closed(Closed::new(offer, shard, t0)),
+            None => Kind::Open(Open::new(offer, shard, t0)),
         };
-        Self {
-            load,
-            warmup,
-            measure,
-            shard,
-            t0,
-            phase: Phase::Warmup,
-            drawn: 0,
-            measure_start,
-            open: match load {
-                Load::Constant { rate } => Open::new(rate, warmup, measure, t0),
-                Load::Closed { .. } => Open::default(),
-            },
-            stopped: false,
-        }
+        Self { kind, stopped: false }
     }
 
     /// Open loop: when this thread's next arrival is due; `None` when there is no more, and always in closed loop.
-    pub fn next_due(&mut self) -> Option<Nanos> {
-        let Load::Constant { rate } = self.load else { return None };
-        self.peek_open(rate).map(|arrival| arrival.intended)
+    pub fn next_due(&self) -> Option<Nanos> {
+        match &self.kind {
+            Kind::Open(open) if !self.stopped => open.peek().map(|arrival| arrival.intended),
+            _ => None,
+        }
     }
 
     /// Open loop: draws the next arrival if it is due at `now`.
     pub fn draw_due(&mut self, now: Nanos) -> Option<Arrival> {
-        let Load::Constant { rate } = self.load else { return None };
-        let arrival = self.peek_open(rate).filter(|arrival| arrival.intended <= now)?;
-        self.drawn += 1;
-        Some(arrival)
+        match &mut self.kind {
+            Kind::Open(open) if !self.stopped => open.draw(now),
+            _ => None,
+        }
     }
 
     /// Closed loop: draws the next id for a connection whose turn is at `intended`; `None` when the load is over.
     pub fn draw_closed(&mut self, intended: Nanos) -> Option<Arrival> {
-        if self.stopped {
-            return None;
+        match &mut self.kind {
+            Kind::Closed(closed) if !self.stopped => closed.draw(intended),
+            _ => None,
         }
-        if self.phase == Phase::Warmup && !self.in_warmup(intended) {
-            self.phase = Phase::Measure;
-            self.drawn = 0;
-        }
-        if self.phase == Phase::Measure {
-            let start = *self.measure_start.get_or_insert(intended);
-            let over = self.measure.time.is_some_and(|time| intended >= start.saturating_add(time));
-            if over || self.quota_drawn(self.measure.count) {
-                return None;
-            }
-        }
-        let arrival = Arrival { id: self.id(), intended };
-        self.drawn += 1;
-        Some(arrival)
     }
 
-    /// Closed loop: false once no later turn of any connection can draw a request, or not one as late as `intended`.
-    pub fn wants(&self, intended: Nanos) -> bool {
-        let counted = self.phase == Phase::Measure && self.quota_drawn(self.measure.count);
-        !self.stopped && !counted && self.end().is_none_or(|end| intended < end)
+    /// Closed loop: when the user of connection `slot` has its next turn, at `at` or, if it is not wanted then, later;
+    /// `None` if it can never draw a request again.
+    pub fn turn(&self, slot: u32, at: Nanos) -> Option<Nanos> {
+        match &self.kind {
+            Kind::Closed(closed) if !self.stopped => closed.turn(slot, at),
+            _ => None,
+        }
     }
 
     /// No further arrivals: the run was interrupted.
@@ -240,66 +271,35 @@ impl Schedule {
 
     /// When the load ends by the clock, where that is known: the drain starts then.
     pub fn end(&self) -> Option<Nanos> {
-        match self.load {
-            Load::Closed { .. } => Some(self.measure_start?.saturating_add(self.measure.time?)),
-            Load::Constant { .. } => self.open.end,
+        match &self.kind {
+            Kind::Open(open) => open.end(),
+            Kind::Closed(closed) => closed.end(),
         }
     }
 
     /// Measured requests the whole plan has for this thread but never drew; 0 where the plan names no number.
     pub fn undrawn(&self) -> u64 {
-        let planned = match self.load {
-            Load::Closed { .. } if self.measure.time.is_some() => None,
-            Load::Closed { .. } => self.measure.count,
-            Load::Constant { .. } => self.open.measure,
+        match &self.kind {
+            Kind::Open(open) => open.undrawn(),
+            Kind::Closed(closed) => closed.undrawn(),
+        }
+    }
+
+    /// One arrival's part of the schedule's hash, in which the parts are added up, so that it does not depend on threads:
+    /// its number, what is sent, and, in an open loop, when it is due after the start of the measurement.
+    pub fn fingerprint(&self, arrival: Arrival, template: u16) -> u64 {
+        let due = match &self.kind {
+            Kind::Open(open) => arrival.intended.0 - open.start().0,
+            Kind::Closed(_) => 0,
         };
-        let drawn = if self.phase == Phase::Measure { self.drawn } else { 0 };
-        planned.map_or(0, |n| self.shard.share(n) - drawn)
-    }
-
-    fn peek_open(&mut self, rate: Rate) -> Option<Arrival> {
-        if self.stopped {
-            return None;
-        }
-        let warm = self.open.warmup;
-        if self.phase == Phase::Warmup && self.quota_drawn(Some(warm)) {
-            self.phase = Phase::Measure;
-            self.drawn = 0;
-        }
-        if self.phase == Phase::Measure && self.quota_drawn(self.open.measure) {
-            return None;
-        }
-        let id = self.id();
-        let i = if id.phase == Phase::Warmup { id.seq } else { warm + id.seq };
-        Some(Arrival { id, intended: self.t0.saturating_add(rate.offset(i)) })
-    }
-
-    fn in_warmup(&self, intended: Nanos) -> bool {
-        let in_time = self.warmup.time.is_none_or(|time| intended < self.t0.saturating_add(time));
-        in_time && !self.quota_drawn(self.warmup.count)
-    }
-
-    fn quota_drawn(&self, count: Option<u64>) -> bool {
-        count.is_some_and(|n| self.drawn >= self.shard.share(n))
-    }
-
-    fn id(&self) -> RequestId {
-        RequestId { phase: self.phase, seq: self.shard.index + self.drawn * self.shard.of }
-    }
-}
-
-impl Open {
-    fn new(rate: Rate, warmup: Extent, measure: Extent, t0: Nanos) -> Self {
-        let warmup = warmup.arrivals(rate).unwrap_or(0);
-        let measure = measure.arrivals(rate);
-        let end = measure.map(|n| t0.saturating_add(rate.offset(warmup.saturating_add(n))));
-        Self { warmup, measure, end }
+        mix(mix(arrival.id.seq, due), u64::from(template))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::rng::Rng;
 
     const WHOLE: Shard = Shard { index: 0, of: 1 };
     const T0: Nanos = Nanos(1_000_000);
@@ -316,20 +316,12 @@ mod tests {
         Load::Constant { rate: Rate { milli_per_s } }
     }
 
-    fn all_open(mut schedule: Schedule) -> Vec<Arrival> {
-        std::iter::from_fn(|| schedule.draw_due(Nanos::MAX)).collect()
+    fn schedule(load: &Load, warmup: Extent, measure: Extent, shard: Shard, t0: Nanos) -> Schedule {
+        Schedule::new(&Offer::new(load.clone(), warmup, measure, 1), shard, t0)
     }
 
-    #[test]
-    fn a_constant_rate_is_never_accumulated() {
-        // 3 requests per second: thirds of a second do not drift over a day
-        let rate = Rate { milli_per_s: 3_000 };
-        assert_eq!(rate.offset(3 * 86_400), Nanos::from_secs(86_400));
-        assert_eq!(rate.offset(1), Nanos(333_333_333));
-        // 0.1 per second, and a rate whose product passes 64 bits
-        assert_eq!(Rate { milli_per_s: 100 }.offset(7), Nanos::from_secs(70));
-        assert_eq!(Rate { milli_per_s: 1_000_000_000 }.offset(1 << 40), Nanos((1 << 40) * 1_000));
-        assert_eq!(Rate { milli_per_s: 1_000 }.offset(u64::MAX), Nanos::MAX);
+    fn all_open(mut schedule: Schedule) -> Vec<Arrival> {
+        std::iter::from_fn(|| schedule.draw_due(Nanos::MAX)).collect()
     }
 
     #[test]
@@ -337,7 +329,7 @@ mod tests {
         for (milli_per_s, ms) in
             [(1_000_000, 10_000), (333_333, 7_777), (1, 1_500), (997_000, 1), (7, 999_999)]
         {
-            let arrivals = all_open(Schedule::new(constant(milli_per_s), Extent::NONE, time(ms), WHOLE, T0));
+            let arrivals = all_open(schedule(&constant(milli_per_s), Extent::NONE, time(ms), WHOLE, T0));
             let end = T0 + Nanos::from_millis(ms);
             assert!(arrivals.iter().all(|a| a.intended < end), "{milli_per_s} {ms}");
             let next = T0 + Rate { milli_per_s }.offset(arrivals.len() as u64);
@@ -346,33 +338,190 @@ mod tests {
     }
 
     #[test]
-    fn shards_partition_the_same_arrivals() {
-        let whole = all_open(Schedule::new(constant(123_456), count(17), count(101), WHOLE, T0));
-        for of in 1..6 {
-            let mut parts: Vec<Arrival> = (0..of)
-                .flat_map(|index| {
-                    all_open(Schedule::new(constant(123_456), count(17), count(101), Shard { index, of }, T0))
-                })
-                .collect();
-            parts.sort_by_key(|a| (a.intended, a.id.seq));
-            assert_eq!(parts, whole, "{of} threads");
+    fn a_constant_rate_is_never_accumulated() {
+        for (milli_per_s, of) in [(3_000, 1), (3_001, 2), (999_999_999, 3), (1_000_000_007, 1), (7, 2)] {
+            let shard = Shard { index: of - 1, of };
+            let mut schedule = schedule(&constant(milli_per_s), Extent::NONE, count(400_000), shard, T0);
+            for k in 0..200_000 / of {
+                let arrival = schedule.draw_due(Nanos::MAX).unwrap();
+                let exact = Rate { milli_per_s }.offset(shard.index + k * of);
+                assert_eq!(arrival.intended, T0 + exact, "{milli_per_s} {of} {k}");
+            }
+        }
+    }
+
+    /// Every open kind, with a warm-up before it.
+    fn offers(seed: u64) -> Vec<Offer> {
+        let mut rng = Rng::new(seed);
+        let mut pick = |n: u64| rng.next_u64() % n;
+        let rate = Rate { milli_per_s: 100_000 + pick(3_000_000) };
+        let point = |at, milli_per_s| RateAt { at: Nanos(at), rate: Rate { milli_per_s } };
+        let (a, b) = (1 + pick(40_000_000), 1 + pick(40_000_000));
+        let stages = vec![
+            point(0, 50_000 + pick(5_000_000)),
+            point(a, pick(5_000_000)),
+            point(a, pick(2) * pick(5_000_000)),
+            point(a + b, pick(5_000_000)),
+        ];
+        let mut table: Vec<Nanos> = (0..1 + pick(300)).map(|_| Nanos(pick(100_000_000))).collect();
+        table.sort_unstable();
+        let warm = time(pick(20));
+        let replay = Load::Replay { file: String::new(), rows: 0, digest: String::new() };
+        let mut offers = vec![
+            Offer::new(Load::Constant { rate }, count(pick(30)), count(1 + pick(300)), seed),
+            Offer::new(Load::Constant { rate }, warm, time(1 + pick(100)), seed),
+            Offer::new(Load::Poisson { rate }, warm, count(1 + pick(300)), seed),
+            Offer::new(Load::Poisson { rate }, Extent::NONE, time(1 + pick(100)), seed),
+        ];
+        for arrivals in [Arrivals::Constant, Arrivals::Poisson] {
+            let load = Load::Stages { arrivals, stages: stages.clone() };
+            offers.push(Offer::new(load, warm, Extent { count: None, time: Some(Nanos(a + b)) }, seed));
+        }
+        for measure in [Extent::default(), count(1 + pick(200)), time(1 + pick(100))] {
+            let replay = Offer::new(replay.clone(), warm, measure, seed);
+            offers.push(Offer { replay: Some(table.clone().into()), ..replay });
+        }
+        offers
+    }
+
+    fn hash(schedule: &Schedule, arrivals: &[Arrival]) -> u64 {
+        let measured = arrivals.iter().filter(|a| a.id.phase == Phase::Measure);
+        measured.fold(0, |sum: u64, &a| sum.wrapping_add(schedule.fingerprint(a, (a.id.seq % 3) as u16)))
+    }
+
+    #[test]
+    fn shards_partition_the_same_arrivals_and_have_the_same_hash() {
+        for offer in (0..60).flat_map(offers) {
+            let whole = all_open(Schedule::new(&offer, WHOLE, T0));
+            let hash_of_whole = hash(&Schedule::new(&offer, WHOLE, T0), &whole);
+            assert!(whole.is_sorted_by_key(|a| a.intended), "{offer:?}");
+            for of in 1..=6 {
+                let (mut parts, mut sum) = (Vec::new(), 0u64);
+                for index in 0..of {
+                    let schedule = Schedule::new(&offer, Shard { index, of }, T0);
+                    let part = all_open(schedule.clone());
+                    assert!(part.iter().all(|a| a.id.seq % of == index));
+                    sum = sum.wrapping_add(hash(&schedule, &part));
+                    parts.extend(part);
+                }
+                parts.sort_by_key(|a| (a.id.phase == Phase::Measure, a.id.seq));
+                assert_eq!(parts, whole, "{of} threads, {offer:?}");
+                assert_eq!(sum, hash_of_whole, "{of} threads, {offer:?}");
+            }
         }
     }
 
     #[test]
+    fn what_was_drawn_and_what_was_not_is_what_the_plan_has() {
+        for (nth, offer) in (0..60).flat_map(offers).enumerate() {
+            let measured = |all: &[Arrival]| all.iter().filter(|a| a.id.phase == Phase::Measure).count() as u64;
+            let all = all_open(Schedule::new(&offer, WHOLE, T0));
+            if let Load::Stages { arrivals: Arrivals::Constant, stages } = &offer.load {
+                let area: u128 = stages
+                    .windows(2)
+                    .map(|p| {
+                        let rates = u128::from(p[0].rate.milli_per_s + p[1].rate.milli_per_s);
+                        rates * u128::from((p[1].at - p[0].at).0)
+                    })
+                    .sum();
+                assert_eq!(u128::from(measured(&all)), area.div_ceil(2_000_000_000_000), "⌈Λ(end)⌉: {offer:?}");
+            }
+            let mut cut = Schedule::new(&offer, WHOLE, T0);
+            let drawn: Vec<Arrival> = std::iter::from_fn(|| cut.draw_due(Nanos::MAX)).take(nth % 90).collect();
+            cut.stop();
+            assert_eq!((cut.draw_due(Nanos::MAX), cut.next_due()), (None, None));
+            assert_eq!(measured(&drawn) + cut.undrawn(), measured(&all), "{offer:?}");
+        }
+    }
+
+    #[test]
+    fn the_measured_arrivals_do_not_depend_on_the_warm_up() {
+        for offer in (0..40).flat_map(offers) {
+            let schedule = |warmup| Schedule::new(&Offer { warmup, ..offer.clone() }, WHOLE, T0);
+            let measured = |schedule: Schedule, start: Nanos| -> Vec<(u64, Nanos)> {
+                let all = all_open(schedule);
+                let own = all.iter().filter(|a| a.id.phase == Phase::Measure);
+                own.map(|a| (a.id.seq, a.intended - start)).collect()
+            };
+            let (with, without) = (schedule(time(7)), schedule(Extent::NONE));
+            assert_eq!(measured(with, T0 + Nanos::from_millis(7)), measured(without, T0), "{offer:?}");
+        }
+    }
+
+    #[test]
+    fn a_poisson_process_depends_on_its_seed_and_has_its_rate() {
+        let process = |seed| {
+            let load = Load::Poisson { rate: Rate { milli_per_s: 1_000_000 } };
+            let ten_s = Extent { count: None, time: Some(Nanos::from_secs(10)) };
+            all_open(Schedule::new(&Offer::new(load, Extent::NONE, ten_s, seed), WHOLE, T0))
+        };
+        assert_ne!(process(1)[0], process(2)[0]);
+        // 10 000 ± 4 σ in each, and in 40 of them together
+        let counts: Vec<usize> = (0..40).map(|seed| process(seed).len()).collect();
+        assert!(counts.iter().all(|n| n.abs_diff(10_000) < 400), "{counts:?}");
+        assert!(counts.iter().sum::<usize>().abs_diff(400_000) < 2_530, "{counts:?}");
+    }
+
+    #[test]
+    fn a_replay_is_its_table_whatever_the_warm_up() {
+        let table: Arc<[Nanos]> = [0, 5, 5, 30, 90].map(Nanos::from_millis).into();
+        let load = Load::Replay { file: String::new(), rows: 5, digest: String::new() };
+        let offer = |warmup, measure| Offer {
+            replay: Some(Arc::clone(&table)),
+            ..Offer::new(load.clone(), warmup, measure, 1)
+        };
+        let texts = |offer: &Offer| -> Vec<String> {
+            let all = all_open(Schedule::new(offer, WHOLE, Nanos::ZERO));
+            all.iter().map(|a| format!("{}@{}", text(a.id), a.intended.exact())).collect()
+        };
+        let all = ["0@0ns", "1@5ms", "2@5ms", "3@30ms", "4@90ms"];
+        assert_eq!(texts(&offer(Extent::NONE, Extent::default())), all);
+        assert_eq!(texts(&offer(Extent::NONE, count(2))), all[..2]);
+        assert_eq!(texts(&offer(Extent::NONE, time(30))), all[..3], "up to, not with");
+        assert_eq!(
+            texts(&offer(time(6), Extent::default())),
+            ["w0@0ns", "w1@5ms", "w2@5ms", "0@6ms", "1@11ms", "2@11ms", "3@36ms", "4@96ms"]
+        );
+        let ends = |offer: &Offer| Schedule::new(offer, WHOLE, Nanos::ZERO).end();
+        assert_eq!(ends(&offer(time(6), Extent::default())), Some(Nanos::from_millis(96)));
+        assert_eq!(ends(&offer(Extent::NONE, time(30))), Some(Nanos::from_millis(30)));
+    }
+
+    fn text(id: RequestId) -> String {
+        String::from_utf8(id.text(&mut [0; RequestId::TEXT_MAX]).to_vec()).unwrap()
+    }
+
+    #[test]
     fn the_warm_up_has_ids_of_its_own_and_comes_first() {
-        let arrivals = all_open(Schedule::new(constant(1_000_000), time(3), count(4), WHOLE, Nanos::ZERO));
-        let texts: Vec<String> = arrivals
-            .iter()
-            .map(|a| String::from_utf8(a.id.text(&mut [0; RequestId::TEXT_MAX]).to_vec()).unwrap())
-            .collect();
+        let arrivals = all_open(schedule(&constant(1_000_000), time(3), count(4), WHOLE, Nanos::ZERO));
+        let texts: Vec<String> = arrivals.iter().map(|a| text(a.id)).collect();
         assert_eq!(texts, ["w0", "w1", "w2", "0", "1", "2", "3"]);
         assert_eq!(arrivals[3].intended, Nanos::from_millis(3));
     }
 
     #[test]
+    fn the_users_of_the_start_are_there_in_the_warm_up() {
+        let stages = vec![
+            UsersAt { at: Nanos::ZERO, users: 1 },
+            UsersAt { at: Nanos::from_millis(10), users: 3 },
+            UsersAt { at: Nanos::from_millis(20), users: 0 },
+        ];
+        let load = Load::Users { think: Nanos::ZERO, stages };
+        let schedule = |index, of| {
+            schedule(&load, time(5), Extent::default(), Shard { index, of }, Nanos::from_millis(100))
+        };
+        let turn = |slot, ms| schedule(0, 1).turn(slot, Nanos::from_millis(ms)).map(|t| t.0);
+        assert_eq!(turn(0, 100), Some(100_000_000));
+        assert_eq!(turn(1, 100), Some(105_000_001), "more than one as soon as the ramp begins");
+        assert_eq!(turn(2, 100), Some(110_000_001), "more than two from 5 ms on");
+        assert_eq!(turn(2, 119), None, "down to 1.8 at 14 ms and never up again");
+        assert_eq!(turn(0, 125), None, "the end");
+        assert_eq!(schedule(1, 3).turn(0, Nanos::from_millis(100)), schedule(0, 1).turn(1, Nanos::from_millis(100)));
+    }
+
+    #[test]
     fn an_arrival_is_not_drawn_before_its_time_and_keeps_it_when_late() {
-        let mut schedule = Schedule::new(constant(1_000_000), Extent::NONE, count(3), WHOLE, T0);
+        let mut schedule = schedule(&constant(1_000_000), Extent::NONE, count(3), WHOLE, T0);
         assert_eq!(schedule.next_due(), Some(T0));
         assert!(schedule.draw_due(T0.saturating_sub(Nanos(1))).is_none());
         let late = T0 + Nanos::from_secs(5);
@@ -384,13 +533,13 @@ mod tests {
     #[test]
     fn a_closed_loop_ends_by_count_or_by_time() {
         let load = Load::Closed { think: Nanos::ZERO };
-        let mut by_count = Schedule::new(load, count(2), count(3), WHOLE, T0);
+        let mut by_count = schedule(&load, count(2), count(3), WHOLE, T0);
         let ids: Vec<_> =
             std::iter::from_fn(|| by_count.draw_closed(T0)).map(|a| (a.id.phase, a.id.seq)).collect();
         use Phase::{Measure, Warmup};
         assert_eq!(ids, [(Warmup, 0), (Warmup, 1), (Measure, 0), (Measure, 1), (Measure, 2)]);
 
-        let mut by_time = Schedule::new(load, time(10), time(20), WHOLE, Nanos::ZERO);
+        let mut by_time = schedule(&load, time(10), time(20), WHOLE, Nanos::ZERO);
         let phase_at = |s: &mut Schedule, ms| s.draw_closed(Nanos::from_millis(ms)).map(|a| a.id.phase);
         assert_eq!(phase_at(&mut by_time, 9), Some(Warmup));
         assert_eq!(phase_at(&mut by_time, 10), Some(Measure));
@@ -404,7 +553,7 @@ mod tests {
     fn a_closed_loop_whose_time_was_over_first_has_left_nothing_out() {
         let extent = Extent { count: Some(100), time: Some(Nanos::from_millis(10)) };
         let load = Load::Closed { think: Nanos::ZERO };
-        let mut schedule = Schedule::new(load, Extent::NONE, extent, WHOLE, Nanos::ZERO);
+        let mut schedule = schedule(&load, Extent::NONE, extent, WHOLE, Nanos::ZERO);
         assert!(schedule.draw_closed(Nanos::ZERO).is_some());
         assert_eq!(schedule.draw_closed(Nanos::from_millis(10)), None);
         schedule.stop();
@@ -413,7 +562,7 @@ mod tests {
 
     #[test]
     fn a_stopped_schedule_knows_what_it_never_offered() {
-        let mut schedule = Schedule::new(constant(1_000_000), count(5), count(100), WHOLE, Nanos::ZERO);
+        let mut schedule = schedule(&constant(1_000_000), count(5), count(100), WHOLE, Nanos::ZERO);
         for _ in 0..15 {
             schedule.draw_due(Nanos::MAX).unwrap();
         }

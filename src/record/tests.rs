@@ -20,6 +20,7 @@ fn of(values: &[Nanos]) -> Distribution {
 pub(super) fn sample(seq: u64, response: Nanos, outcome: Outcome) -> Sample {
     Sample {
         id: RequestId { phase: Phase::Measure, seq },
+        template: 0,
         intended: Nanos(1_000),
         ready: Some(Nanos(1_010)),
         issued: Some(Nanos(1_015)),

@@ -8,7 +8,7 @@ use crate::load::schedule::RequestId;
 use crate::load::time::Nanos;
 
 /// The header line.
-pub const COLUMNS: [&str; 26] = [
+pub const COLUMNS: [&str; 27] = [
     "request_id",
     "timestamp_ms",
     "latency_ms",
@@ -35,6 +35,7 @@ pub const COLUMNS: [&str; 26] = [
     "transmitted_ns",
     "arrived_ns",
     "read_gap_ns",
+    "template",
 ];
 
 /// What a row needs beside the sample.
@@ -85,6 +86,7 @@ pub fn row(sample: &Sample, thread: usize, context: RowContext, out: &mut Vec<u8
     row.optional(sample.transmitted);
     row.optional(sample.arrived);
     row.number(sample.read_gap.0);
+    row.number(u64::from(sample.template));
     out.push(b'\n');
 }
 
@@ -138,6 +140,7 @@ mod tests {
     fn sample() -> Sample {
         Sample {
             id: RequestId { phase: Phase::Measure, seq: 7 },
+            template: 4,
             intended: Nanos(1_000_000),
             ready: Some(Nanos(1_000_000)),
             issued: Some(Nanos(1_000_400)),
@@ -171,7 +174,7 @@ mod tests {
     fn a_completed_row() {
         assert_eq!(
             rendered(&sample()),
-            "7,1700000000001.000,1.500001,200,2,200,,1000000,1000000,1000400,2000000,2500001,,90,120,3,1,1,,,,,00000000000000ff,,,0"
+            "7,1700000000001.000,1.500001,200,2,200,,1000000,1000000,1000400,2000000,2500001,,90,120,3,1,1,,,,,00000000000000ff,,,0,4"
         );
     }
 
@@ -182,7 +185,7 @@ mod tests {
             Sample { ready: None, issued: None, first_byte: None, digest: None, outcome, ..sample() };
         assert_eq!(
             rendered(&failed),
-            "7,1700000000001.000,1.500001,-1,2,local-resource,Too many open files (os error 24),1000000,,,,2500001,,90,120,3,1,1,,,,,,,,0"
+            "7,1700000000001.000,1.500001,-1,2,local-resource,Too many open files (os error 24),1000000,,,,2500001,,90,120,3,1,1,,,,,,,,0,4"
         );
     }
 }

@@ -22,10 +22,12 @@ pub mod csv;
 pub mod hdr;
 pub mod intervals;
 pub mod json;
+mod mix;
 pub mod text;
 
 use intervals::Intervals;
 use json::SavedHistogram;
+pub use mix::TemplateRow;
 
 /// The version of [`Report`].
 pub const REPORT_SCHEMA: &str = "hairspring.report/1";
@@ -78,6 +80,9 @@ pub struct Report {
     pub elapsed_ns: Nanos,
     /// The warm-up, which is in no other figure.
     pub warmup: Warmup,
+    /// Each request of a mix, in its order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub templates: Vec<TemplateRow>,
     /// Where the time went.
     pub evidence: Evidence,
     /// How far the instrument believes itself.
@@ -181,6 +186,12 @@ pub struct RoundReport {
     pub interrupted: bool,
     /// From the start of the load to the end of its drain.
     pub wall_ns: Nanos,
+    /// Measured requests that were drawn from the schedule.
+    #[serde(default)]
+    pub offered: u64,
+    /// A hash of what was drawn, 16 hex digits: ids, requests of a mix, and, in an open loop, when they were due.
+    #[serde(default)]
+    pub schedule_hash: String,
     /// Requests scheduled.
     pub scheduled: u64,
     /// Of these successful.
@@ -300,6 +311,7 @@ impl Report {
                 successful: warmup.successful,
                 response_ok_ns: Figures::of(&warmup.response_ok),
             },
+            templates: mix::templates(plan, &tally),
             evidence: attribution::evidence(plan, rounds, &tally),
             validity,
             sla,
@@ -513,12 +525,16 @@ fn kernel(stamps: Stamps, split: &KernelSplit, rounds: &[Round]) -> Kernel {
 
 fn round_report(round: &Round, position: u32) -> RoundReport {
     let tally = &round.recorded.measured;
+    let drivers = || round.threads.iter().map(|t| &t.counts.driver);
+    let hash = drivers().fold(0u64, |sum, driver| sum.wrapping_add(driver.schedule_hash));
     RoundReport {
         round: round.index,
         seed: round.seed,
         position,
         interrupted: round.interrupted,
         wall_ns: round.wall,
+        offered: drivers().map(|driver| driver.offered).sum(),
+        schedule_hash: format!("{hash:016x}"),
         scheduled: tally.scheduled,
         successful: tally.successful,
         response_ns: Figures::of_responses(tally),

@@ -45,6 +45,7 @@ pub fn run(report: &Report) -> String {
             warm.scheduled, warm.successful
         );
     }
+    mix(&mut text, report);
     evidence(&mut text, report);
     validity(&mut text, "validity", &report.validity);
     sla(&mut text, "SLA", &report.sla);
@@ -136,10 +137,14 @@ fn heading(text: &mut String, report: &Report) {
 
 fn target(plan: &Plan) -> String {
     let url = plan.target.url.as_ref().map(ToString::to_string).unwrap_or_default();
+    let what = match &plan.mix {
+        Some(mix) => format!("a mix of {} requests to", mix.requests.len()),
+        None => plan.request.method.clone(),
+    };
     match &plan.target.server {
-        Server::External => format!("{} {url}", plan.request.method),
+        Server::External => format!("{what} {url}"),
         Server::Command { command, cpus, .. } => {
-            format!("{} {url}, served by `{}` on processors {cpus:?}", plan.request.method, clean(command))
+            format!("{what} {url}, served by `{}` on processors {cpus:?}", clean(command))
         }
         Server::Stub(stub) => {
             let workers = match stub.model.as_str() {
@@ -148,7 +153,8 @@ fn target(plan: &Plan) -> String {
             };
             let cpus = &stub.cpus;
             format!(
-                "stub {}{workers}, {} {} on processors {cpus:?}",
+                "{}stub {}{workers}, {} {} on processors {cpus:?}",
+                if plan.mix.is_some() { format!("{what} ") } else { String::new() },
                 stub.model,
                 stub.work,
                 clean(&stub.service)
@@ -261,6 +267,25 @@ fn outputs(comparison: &Comparison) -> String {
             outputs.missing
         ),
         None => "answers not compared".to_owned(),
+    }
+}
+
+/// The requests of a mix, the first of many.
+fn mix(text: &mut String, report: &Report) {
+    const SHOWN: usize = 16;
+    if report.templates.is_empty() {
+        return;
+    }
+    text.push('\n');
+    line(text, &["of the mix", "requests", "successful", "p50", "p95", "p99"]);
+    for row in report.templates.iter().take(SHOWN) {
+        let name = clean(&format!("{} {}", row.method, row.path.as_deref().unwrap_or("(URL)")));
+        let (requests, successful) = (row.requests.to_string(), row.successful.to_string());
+        let figure = |f: fn(&Figures) -> Option<Nanos>| shown(row.response_ok_ns.as_ref().and_then(f));
+        line(text, &[&name, &requests, &successful, &figure(|f| f.p50), &figure(|f| f.p95), &figure(|f| f.p99)]);
+    }
+    if report.templates.len() > SHOWN {
+        let _ = writeln!(text, "… and {} more, in report.json", report.templates.len() - SHOWN);
     }
 }
 

@@ -1,6 +1,8 @@
 //! What the driver makes of each event: requests go on, end, move to another connection, or are sent again. Nothing is
 //! submitted here; what has to be done is put into the driver's queues for its next tick.
 
+use std::cmp::Reverse;
+
 use super::{BEREAVED_MAX, Driver, Keepalive, Unstamped, tag_of};
 use crate::load::connection::{Connection, InFlight, State, outcome_of_bereavement, outcome_of_connect};
 use crate::load::io::{CloseReason, ConnId, Stamp, Stamps, Tag};
@@ -144,7 +146,7 @@ impl Driver {
         self.request_deadlines.remove(index);
         let request = self.connections[index as usize].request.as_mut().expect("the caller saw it");
         self.counts.retries += u64::from(request.arrival.id.phase == Phase::Measure);
-        *request = InFlight { attempt: request.attempt + 1, ..InFlight::new(request.arrival) };
+        *request = InFlight { attempt: request.attempt + 1, ..InFlight::new(request.arrival, request.template) };
     }
 
     pub(super) fn connect_ended(&mut self, index: u32) {
@@ -168,9 +170,11 @@ impl Driver {
         if let Some(think) = self.think
             && let Some(schedule) = &self.schedule
         {
-            let turn = done.saturating_add(think);
-            if schedule.wants(turn) {
-                self.turns.push_back((turn, index));
+            let free = done.saturating_add(think);
+            match schedule.turn(index, free) {
+                Some(turn) if turn > free => self.resting.push(Reverse((turn, index))),
+                Some(turn) => self.turns.push_back((turn, index)),
+                None => {}
             }
         }
     }

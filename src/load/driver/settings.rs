@@ -1,7 +1,9 @@
 //! What a driver is told, and what it counts.
 
-use crate::load::io::{BodyId, Stamps};
-use crate::load::request::Template;
+use std::sync::Arc;
+
+use crate::load::io::Stamps;
+use crate::load::request::Requests;
 use crate::load::response::Limits;
 use crate::load::schedule::Load;
 use crate::load::time::Nanos;
@@ -24,10 +26,8 @@ pub struct Settings {
     pub connections: u32,
     /// Requests per connection.
     pub keepalive: Keepalive,
-    /// The request.
-    pub template: Template,
-    /// The registered body, where the template has one, and its length.
-    pub body: Option<(BodyId, u64)>,
+    /// What is sent.
+    pub requests: Arc<Requests>,
     /// Which stamps the engine was asked for: a sample waits one turn for a missing transmit stamp.
     pub stamps: Stamps,
     /// Compute a digest of each response body.
@@ -57,6 +57,10 @@ pub struct DriverCounts {
     pub unsolicited: u64,
     /// Measured requests of the plan that were never due or never found a connection.
     pub undrawn: u64,
+    /// Measured requests that were drawn from the schedule.
+    pub offered: u64,
+    /// The sum of their fingerprints.
+    pub schedule_hash: u64,
     /// The time cap ended the load.
     pub capped: bool,
 }

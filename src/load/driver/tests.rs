@@ -1,11 +1,13 @@
 //! The driver without sockets: a scripted engine that keeps the contract of `Engine`, and virtual time.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::load::io::CloseReason;
 use crate::load::request::Template;
 use crate::load::response::Limits;
 use crate::load::rng::Rng;
-use crate::load::schedule::{Extent, Phase, Rate, Shard};
+use crate::load::schedule::{Extent, Load, Offer, Phase, Rate, Shard, UsersAt};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const CLOSING: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
@@ -24,8 +26,7 @@ fn settings(load: Load, connections: u32) -> Settings {
         load,
         connections,
         keepalive: Keepalive::On,
-        template: Template::new("GET", "/", "test", &[], None),
-        body: None,
+        requests: Arc::new(Template::new("GET", "/", "test", &[], None).into()),
         stamps: crate::load::io::Stamps::User,
         digest: false,
         retry_stale: false,
@@ -81,9 +82,9 @@ impl World {
     }
 
     fn start(&mut self, warmup: Extent, measure: Extent) {
-        let load = self.driver.settings.load;
+        let offer = Offer::new(self.driver.settings.load.clone(), warmup, measure, 1);
         let whole = Shard { index: 0, of: 1 };
-        self.driver.start(Schedule::new(load, warmup, measure, whole, self.now), self.now);
+        self.driver.start(Schedule::new(&offer, whole, self.now), self.now);
     }
 
     /// Advances to `now` and lets the driver decide, twice: between the two, the engine had nothing to report.
@@ -484,8 +485,9 @@ fn nothing_is_lost_whatever_the_network_does() {
     for seed in 0..seeds {
         let mut rng = Rng::new(seed);
         let mut pick = |n: u64| rng.next_u64() % n;
-        let load = match pick(3) {
+        let load = match pick(4) {
             0 => CLOSED_LOOP,
+            3 => Load::Poisson { rate: Rate { milli_per_s: 1 + pick(2_000_000) } },
             1 => Load::Closed { think: ms(pick(20)) },
             _ => Load::Constant { rate: Rate { milli_per_s: 1 + pick(2_000_000) } },
         };
@@ -495,7 +497,8 @@ fn nothing_is_lost_whatever_the_network_does() {
         if pick(2) == 0 {
             settings.keepalive = Keepalive::Requests(1 + pick(3) as u32);
         }
-        let (warm, measured) = (pick(10), 1 + pick(40));
+        let by_chance = matches!(settings.load, Load::Poisson { .. });
+        let (warm, measured) = (if by_chance { 0 } else { pick(10) }, 1 + pick(40));
         let mut world = World::resting(settings);
         let mut alive: Vec<ConnId> = Vec::new();
         if pick(2) == 0 {
@@ -595,7 +598,7 @@ fn happen(world: &mut World, alive: &mut Vec<ConnId>, pick: &mut impl FnMut(u64)
 #[test]
 fn the_end_of_the_load_and_the_time_cap_are_deadlines() {
     let load = Load::Constant { rate: Rate { milli_per_s: 1_000_000 } };
-    let settings = |time_cap| Settings { drain: ms(5), time_cap, ..settings(load, 1) };
+    let settings = |time_cap| Settings { drain: ms(5), time_cap, ..settings(load.clone(), 1) };
     let mut world = World::new(settings(ms(500)), count(1));
     world.settle();
     assert_eq!(world.driver.next_deadline(), ms(2), "t0 + 1/rate: the load is over");
@@ -615,4 +618,35 @@ fn a_connection_that_has_ended_by_itself_is_not_closed_again() {
     world.event(conn, Event::Closed(CloseReason::Eof));
     world.tick(ms(2));
     assert_eq!(world.take(Asked::Close), None);
+}
+
+/// Two users, then one, then two: who is not wanted ends its request, rests, and begins again when it is wanted.
+#[test]
+fn a_user_that_is_not_wanted_rests_until_it_is() {
+    let stages = [(0, 2), (10, 2), (10, 1), (20, 1), (20, 2), (30, 2)];
+    let stages = stages.map(|(at, users)| UsersAt { at: ms(at), users }).to_vec();
+    let load = Load::Users { think: Nanos::ZERO, stages };
+    let mut world = World::opened(settings(load, 2), Extent::default());
+    let t0 = world.now;
+    let conns = world.settle();
+    assert_eq!(conns.len(), 2);
+    world.advance(ms(12));
+    conns.iter().for_each(|&conn| world.event(conn, Event::Received(OK)));
+    assert_eq!(world.settle(), [conns[0]], "user 1 is no longer wanted");
+    world.event(conns[0], Event::Received(OK));
+    assert_eq!(world.settle(), [conns[0]]);
+    assert!(world.driver.next_deadline() <= t0 + ms(20), "its return is a deadline");
+    world.advance(ms(8));
+    assert_eq!(world.settle(), [conns[1]], "user 1 is wanted again");
+    world.advance(ms(11));
+    conns.iter().for_each(|&conn| world.event(conn, Event::Received(OK)));
+    assert_eq!(world.settle(), [], "the stages are over");
+    assert!(world.driver.is_done());
+    let mut intended: Vec<(u32, Nanos)> = world.samples.iter().map(|s| (s.connection, s.intended - t0)).collect();
+    intended.sort_unstable();
+    let after = |conn: ConnId| if conn == conns[0] { [ms(0), ms(12), ms(12)].to_vec() } else { [ms(0), ms(20)].to_vec() };
+    let mut expected: Vec<(u32, Nanos)> =
+        conns.iter().flat_map(|&conn| after(conn).into_iter().map(move |at| (conn.index, at))).collect();
+    expected.sort_unstable();
+    assert_eq!(intended, expected);
 }
