@@ -60,8 +60,8 @@ struct Replay {
 fn read_replay(path: &str) -> Result<Replay, Failure> {
     let failed = |why: String| Failure::environment(format!("--replay {path}: {why}"));
     let file = File::open(path).map_err(|error| failed(error.to_string()))?;
-    let mut hashing = Hashing { inner: BufReader::new(file), hash: Xxh64::new(0) };
-    let offsets = parse_replay(&mut hashing).map_err(failed)?;
+    let mut hashing = Hashing { inner: file, hash: Xxh64::new(0) };
+    let offsets = parse_replay(BufReader::new(&mut hashing)).map_err(failed)?;
     Ok(Replay { offsets: offsets.into(), digest: format!("{:016x}", hashing.hash.digest()) })
 }
 

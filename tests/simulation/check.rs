@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use hairspring::engine::sim::{Exchange, World};
 use hairspring::load::io::Stamps;
 use hairspring::load::sample::{Failure, Outcome, Sample};
-use hairspring::load::schedule::{Load, Phase, RequestId};
+use hairspring::load::schedule::{
+    Arrival, Arrivals, Extent, Load, Offer, Phase, RateAt, RequestId, Schedule, Shard, UsersAt,
+};
 use hairspring::load::time::Nanos;
 use hairspring::plan::{KeepalivePlan, Plan};
 
@@ -23,6 +25,7 @@ pub(crate) fn check(scenario: &Scenario, account: &Account) {
     ids(scenario, account);
     totals(account);
     intended(scenario, account);
+    templates(scenario, account);
     ends(scenario, account);
     slices(scenario, account);
     for (part, world) in account.parts.iter().zip(&scenario.worlds) {
@@ -42,29 +45,72 @@ fn conservation(scenario: &Scenario, account: &Account) {
     let drawn = account.samples().count() as u64;
     let undrawn: u64 = account.parts.iter().map(|part| part.counts.driver.undrawn).sum();
     assert_eq!(tally.scheduled, drawn + undrawn, "drawn and undrawn");
-    match planned(&scenario.plan) {
+    match planned(scenario) {
         Some(n) => assert_eq!(tally.scheduled, n, "the plan has {n} requests"),
         None => assert_eq!(undrawn, 0, "the time was over, not the requests"),
     }
 }
 
 /// How many measured requests the plan has, where that follows from the plan alone.
-fn planned(plan: &Plan) -> Option<u64> {
-    match (plan.load, plan.measure.count, plan.measure.time) {
-        (Load::Closed { .. }, count, None) => count,
-        (Load::Closed { .. }, _, Some(_)) => None,
-        (Load::Constant { .. }, count, time) => Some(open_count(plan, count, time)),
+fn planned(scenario: &Scenario) -> Option<u64> {
+    match (scenario.plan.load.think(), scenario.plan.measure.time) {
+        (Some(_), None) => scenario.plan.measure.count,
+        (Some(_), Some(_)) => None,
+        (None, _) => Some(due(scenario).len() as u64),
     }
 }
 
-/// Arrivals of an open phase, counted one by one.
-fn open_count(plan: &Plan, count: Option<u64>, time: Option<Nanos>) -> u64 {
-    let Load::Constant { rate } = plan.load else { return 0 };
-    let within = |i: &u64| {
-        let offset = u128::from(*i) * 1_000_000_000_000 / u128::from(rate.milli_per_s);
-        count.is_none_or(|n| *i < n) && time.is_none_or(|t| offset < u128::from(t.0))
+/// Open loop: when each measured request is due after the start of the measurement, worked out one by one.
+fn due(scenario: &Scenario) -> Vec<Nanos> {
+    let plan = &scenario.plan;
+    let within = |(i, offset): &(u64, Nanos)| {
+        plan.measure.count.is_none_or(|n| *i < n) && plan.measure.time.is_none_or(|t| *offset < t)
     };
-    (0..).take_while(within).count() as u64
+    let of_rate = |i: u64, milli_per_s| Nanos((u128::from(i) * 1_000_000_000_000 / u128::from(milli_per_s)) as u64);
+    let all: Box<dyn Iterator<Item = Nanos>> = match &plan.load {
+        Load::Constant { rate } => Box::new((0..).map(|i| of_rate(i, rate.milli_per_s))),
+        Load::Replay { .. } => Box::new(scenario.material.replay.iter().flat_map(|table| table.iter().copied())),
+        // the gaps are drawn by one thread that has all, and without a warm-up
+        Load::Poisson { .. } | Load::Stages { .. } => {
+            let offer = Offer { warmup: Extent::NONE, ..scenario.material.offer(plan, plan.seed) };
+            let mut whole = Schedule::new(&offer, Shard { index: 0, of: 1 }, Nanos::ZERO);
+            Box::new(std::iter::from_fn(move || Some(whole.draw_due(Nanos::MAX)?.intended)))
+        }
+        Load::Closed { .. } | Load::Users { .. } => Box::new(std::iter::empty()),
+    };
+    let due: Vec<Nanos> = (0..).zip(all).take_while(within).map(|(_, offset)| offset).collect();
+    if let Load::Stages { arrivals: Arrivals::Constant, stages } = &plan.load {
+        for (i, at) in due.iter().enumerate() {
+            let (before, after) = (area(stages, at.0), area(stages, at.0 + 1));
+            assert!(before <= i as f64 + 1e-6 && i as f64 - 1e-6 <= after, "{i} is due at {at:?}: {stages:?}");
+        }
+        let all = area(stages, stages.last().unwrap().at.0);
+        assert!((due.len() as f64 - all).abs() < 1.0 + 1e-6, "{} of {all}: {stages:?}", due.len());
+    }
+    due
+}
+
+/// Requests until `t`: the area under the rate, in trapezia.
+fn area(stages: &[RateAt], t: u64) -> f64 {
+    let trapezium = |pair: &[RateAt]| {
+        let (begin, end) = (pair[0].at.0, pair[1].at.0);
+        let (from, to) = (pair[0].rate.milli_per_s as f64, pair[1].rate.milli_per_s as f64);
+        if t <= begin || begin == end {
+            return 0.0;
+        }
+        let width = (t.min(end) - begin) as f64;
+        let there = from + (to - from) * width / (end - begin) as f64;
+        (from + there) / 2.0 * width / 1e12
+    };
+    stages.windows(2).map(trapezium).sum()
+}
+
+/// How long the warm-up of an open loop is.
+fn warm(plan: &Plan) -> Nanos {
+    match (&plan.load, plan.warmup.count) {
+        (Load::Constant { rate }, Some(n)) => rate.offset(n),
+        _ => plan.warmup.time.unwrap_or_default(),
+    }
 }
 
 /// Every id once, on its own thread.
@@ -142,36 +188,83 @@ fn slices(scenario: &Scenario, account: &Account) {
 fn intended(scenario: &Scenario, account: &Account) {
     let plan = &scenario.plan;
     let no_warmup = plan.warmup.count == Some(0);
-    match plan.load {
-        Load::Constant { rate } => {
-            let warm = open_count(plan, plan.warmup.count, plan.warmup.time);
-            for sample in account.samples() {
-                let i = u128::from(warm + sample.id.seq);
-                let due = account.t0 + Nanos((i * 1_000_000_000_000 / u128::from(rate.milli_per_s)) as u64);
-                assert_eq!(sample.intended, due, "{sample:?}");
-            }
-        }
+    let start = account.t0 + warm(plan);
+    match &plan.load {
         Load::Closed { think } => {
             for part in &account.parts {
                 let mut before: BTreeMap<u32, Nanos> = BTreeMap::new();
                 for sample in &part.samples {
                     match before.insert(sample.connection, sample.done) {
-                        Some(done) => assert_eq!(sample.intended, done + think, "{sample:?}"),
+                        Some(done) => assert_eq!(sample.intended, done + *think, "{sample:?}"),
                         None if no_warmup => assert_eq!(sample.intended, account.t0, "{sample:?}"),
                         None => assert!(sample.intended >= account.t0, "{sample:?}"),
                     }
                 }
             }
         }
+        Load::Users { think, stages } => {
+            for (index, part) in account.parts.iter().enumerate() {
+                let mut before: BTreeMap<u32, Nanos> = BTreeMap::new();
+                for sample in &part.samples {
+                    let user = index as u64 + u64::from(sample.connection) * account.parts.len() as u64;
+                    let wanted = |at: Nanos| at >= start && is_wanted(stages, user, (at - start).0);
+                    assert!(wanted(sample.intended), "user {user} is not wanted then: {sample:?}");
+                    let free = before.insert(sample.connection, sample.done).map(|done| done + *think);
+                    let free = free.or_else(|| no_warmup.then_some(account.t0));
+                    if let Some(free) = free {
+                        assert!(sample.intended >= free, "{sample:?}");
+                        let rested = sample.intended > free;
+                        assert!(
+                            !rested || !(wanted(free) || wanted(sample.intended - Nanos(1))),
+                            "user {user} was wanted before: {sample:?}"
+                        );
+                    }
+                }
+            }
+        }
+        _ => {
+            let due = due(scenario);
+            for sample in account.samples() {
+                assert_eq!(sample.intended, start + due[sample.id.seq as usize], "{sample:?}");
+            }
+        }
     }
     account.samples().for_each(Sample::assert_ordered);
+}
+
+/// Each request is what its id says, whatever the thread; the parts of a mix add up; the hash is that of what was drawn.
+fn templates(scenario: &Scenario, account: &Account) {
+    let plan = &scenario.plan;
+    let table = scenario.material.table(plan.target.url.as_ref().unwrap(), plan.seed);
+    let mut head = Vec::new();
+    let mut counts = vec![0; table.count()];
+    for sample in account.samples() {
+        assert_eq!(sample.template, table.draw(sample.id), "{sample:?}");
+        counts[usize::from(sample.template)] += 1;
+        let template = table.get(sample.template);
+        let body = template.body().map_or(0, |(_, length)| length);
+        let lengths = [false, true].map(|close| {
+            template.render(sample.id, sample.attempt, close, &mut head);
+            head.len() as u64 + body
+        });
+        assert!(sample.bytes_sent == 0 || lengths.contains(&sample.bytes_sent), "{lengths:?}: {sample:?}");
+    }
+    let tallied: Vec<u64> = account.round.recorded.measured.templates.iter().map(|t| t.requests).collect();
+    assert!(tallied.is_empty() == (counts.len() == 1) && (tallied.is_empty() || tallied == counts));
+    let drivers = || account.parts.iter().map(|part| part.counts.driver);
+    assert_eq!(drivers().map(|d| d.offered).sum::<u64>(), account.samples().count() as u64);
+    let whole = Schedule::new(&scenario.material.offer(plan, plan.seed), Shard { index: 0, of: 1 }, account.t0);
+    let hash = account.samples().fold(0u64, |sum, s| {
+        sum.wrapping_add(whole.fingerprint(Arrival { id: s.id, intended: s.intended }, s.template))
+    });
+    assert_eq!(drivers().fold(0u64, |sum, d| sum.wrapping_add(d.schedule_hash)), hash);
 }
 
 /// The run ends when it should: nothing is given up before, nothing is counted that ended later.
 fn ends(scenario: &Scenario, account: &Account) {
     let limits = scenario.plan.limits;
     let cap = account.t0 + limits.time_cap + limits.drain;
-    let natural = load_ends(&scenario.plan).map_or(cap, |end| cap.min(account.t0 + end + limits.drain));
+    let natural = load_ends(scenario).map_or(cap, |end| cap.min(account.t0 + end + limits.drain));
     // after a warm-up by count the measurement begins when it begins
     let least =
         scenario.plan.measure.time.map_or(natural, |time| natural.min(account.t0 + time + limits.drain));
@@ -194,17 +287,34 @@ fn ends(scenario: &Scenario, account: &Account) {
     }
 }
 
+/// users(t) > k, by the two points around t.
+fn is_wanted(stages: &[UsersAt], k: u64, t: u64) -> bool {
+    let Some(at) = stages.iter().rposition(|point| point.at.0 <= t).filter(|at| at + 1 < stages.len()) else {
+        return false;
+    };
+    let (begin, end) = (stages[at], stages[at + 1]);
+    let (length, since) = (i128::from((end.at - begin.at).0), i128::from(t - begin.at.0));
+    let (from, to) = (i128::from(begin.users), i128::from(end.users));
+    from * length + (to - from) * since > i128::from(k) * length
+}
+
 /// When the load ends, after t0, where that follows from the plan alone.
-fn load_ends(plan: &Plan) -> Option<Nanos> {
-    match (plan.load, plan.warmup.count, plan.measure.time) {
-        (Load::Constant { rate }, ..) => {
-            let warm = open_count(plan, plan.warmup.count, plan.warmup.time);
-            Some(rate.offset(warm + open_count(plan, plan.measure.count, plan.measure.time)))
-        }
-        (_, Some(0), Some(time)) => Some(time),
-        (_, None, Some(time)) => Some(plan.warmup.time? + time),
-        _ => None,
+fn load_ends(scenario: &Scenario) -> Option<Nanos> {
+    let plan = &scenario.plan;
+    if plan.load.think().is_some() {
+        let start = if plan.warmup.count == Some(0) { Nanos::ZERO } else { plan.warmup.time? };
+        return Some(start + plan.measure.time?);
     }
+    let counted = match (&plan.load, plan.measure.count) {
+        (Load::Constant { rate }, Some(n)) => Some(rate.offset(n)),
+        (Load::Replay { .. }, n) => {
+            let table = scenario.material.replay.as_ref().unwrap();
+            let rows = n.map_or(table.len(), |n| table.len().min(n as usize));
+            Some(table[rows - 1])
+        }
+        _ => None,
+    };
+    Some(warm(plan) + [counted, plan.measure.time].into_iter().flatten().min()?)
 }
 
 fn slack(world: &World) -> Nanos {

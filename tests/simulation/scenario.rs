@@ -6,9 +6,9 @@ use hairspring::cli::RunArgs;
 use hairspring::engine::sim::{Costs, Faults, Freeze, Server, Service, Stop, World};
 use hairspring::load::io::Stamps;
 use hairspring::load::rng::{Rng, mix};
-use hairspring::load::schedule::{Extent, Load, Rate};
+use hairspring::load::schedule::{Arrivals, Extent, Load, Rate, RateAt, UsersAt};
 use hairspring::load::time::Nanos;
-use hairspring::plan::{Body, KeepalivePlan, Plan, WaitPlan};
+use hairspring::plan::{KeepalivePlan, Material, Outgoing, Plan, WaitPlan};
 
 #[derive(Parser)]
 struct Run {
@@ -20,6 +20,8 @@ struct Run {
 #[derive(Debug, Clone)]
 pub(crate) struct Scenario {
     pub(crate) plan: Plan,
+    /// What is sent, and the table of a replay.
+    pub(crate) material: Material,
     pub(crate) worlds: Vec<World>,
     /// When the user presses Ctrl-C.
     pub(crate) interrupts: Vec<Nanos>,
@@ -55,7 +57,8 @@ impl Scenario {
             faults: Faults::default(),
             stops: Vec::new(),
         };
-        Self { plan, worlds: vec![world], interrupts: Vec::new() }
+        let material = Material { requests: vec![outgoing("GET", None, None, 1)], replay: None };
+        Self { plan, material, worlds: vec![world], interrupts: Vec::new() }
     }
 
     /// The same for an open loop.
@@ -79,6 +82,7 @@ impl Scenario {
         let threads = draw.between(1, 3);
         let mut scenario = Self::perfect(1, draw.between(threads, 9) as u32, Nanos::ZERO);
         random_plan(&mut scenario.plan, &mut draw);
+        random_material(&mut scenario, &mut draw);
         scenario.plan.seed = seed;
         scenario.plan.interval = Nanos::from_millis(5 + seed % 50);
         scenario.plan.client.stamps =
@@ -104,13 +108,21 @@ impl Scenario {
 }
 
 fn random_plan(plan: &mut Plan, draw: &mut Draw) {
-    plan.load = match draw.between(0, 3) {
+    let rate = Rate { milli_per_s: draw.between(50_000, 5_000_000) };
+    plan.load = match draw.between(0, 11) {
         0 => Load::Closed { think: Nanos::ZERO },
-        1 => Load::Closed { think: draw.micros(1, 20_000) },
-        _ => Load::Constant { rate: Rate { milli_per_s: draw.between(50_000, 5_000_000) } },
+        1 | 2 => Load::Closed { think: draw.micros(1, 20_000) },
+        3 => Load::Users { think: Nanos::ZERO, stages: random_users(draw, plan.connections) },
+        4 => Load::Users { think: draw.micros(1, 20_000), stages: random_users(draw, plan.connections) },
+        5 => Load::Replay { file: "replay.csv".to_owned(), rows: 0, digest: String::new() },
+        6 | 7 => Load::Poisson { rate },
+        8 => Load::Stages { arrivals: Arrivals::Constant, stages: random_rates(draw) },
+        9 => Load::Stages { arrivals: Arrivals::Poisson, stages: random_rates(draw) },
+        _ => Load::Constant { rate },
     };
+    let counts_warmup = matches!(plan.load, Load::Closed { .. } | Load::Constant { .. });
     plan.warmup = match draw.between(0, 3) {
-        0 => Extent { count: Some(draw.between(1, 30)), time: None },
+        0 if counts_warmup => Extent { count: Some(draw.between(1, 30)), time: None },
         1 => Extent { count: None, time: Some(draw.micros(1_000, 50_000)) },
         _ => Extent::NONE,
     };
@@ -121,12 +133,11 @@ fn random_plan(plan: &mut Plan, draw: &mut Draw) {
         2 | 3 => Extent { count: None, time },
         _ => Extent { count, time },
     };
+    if let Some(span) = plan.load.span() {
+        plan.measure = Extent { count: None, time: Some(span) };
+    }
     if draw.one_in(2) {
         plan.keepalive = KeepalivePlan::Requests(draw.between(1, 5) as u32);
-    }
-    if draw.one_in(3) {
-        plan.request.method = "POST".to_owned();
-        plan.request.body = Body::Text { text: "x".repeat(draw.between(0, 2_000) as usize) };
     }
     plan.retry_stale = draw.one_in(2);
     plan.digest = draw.one_in(3);
@@ -136,6 +147,61 @@ fn random_plan(plan: &mut Plan, draw: &mut Draw) {
     plan.limits.time_cap = if draw.one_in(8) { draw.micros(5_000, 200_000) } else { Nanos::from_secs(5) };
     plan.client.wait =
         [WaitPlan::Park, WaitPlan::Park, WaitPlan::Auto, WaitPlan::Spin][draw.between(0, 3) as usize];
+}
+
+/// Three to six points within a third of a second: ramps, holds, steps, and now and then nothing at all.
+fn random_points(draw: &mut Draw) -> Vec<Nanos> {
+    let mut at = Nanos::ZERO;
+    let mut points = vec![at];
+    for nth in 0..draw.between(2, 5) {
+        let step = nth % 2 == 1 && draw.one_in(3);
+        at += if step { Nanos::ZERO } else { draw.micros(1_000, 80_000) };
+        points.push(at);
+    }
+    points.push(at + draw.micros(1_000, 80_000));
+    points
+}
+
+fn random_rates(draw: &mut Draw) -> Vec<RateAt> {
+    let rate = |draw: &mut Draw| if draw.one_in(4) { 0 } else { draw.between(1_000, 4_000_000) };
+    let point = |at, milli_per_s| RateAt { at, rate: Rate { milli_per_s } };
+    let points = random_points(draw);
+    points.into_iter().map(|at| point(at, rate(draw))).collect()
+}
+
+fn random_users(draw: &mut Draw, most: u32) -> Vec<UsersAt> {
+    let points = random_points(draw);
+    points.into_iter().map(|at| UsersAt { at, users: draw.between(0, u64::from(most)) as u32 }).collect()
+}
+
+fn outgoing(method: &str, target: Option<&str>, body: Option<usize>, weight: u64) -> Outgoing {
+    Outgoing {
+        method: method.to_owned(),
+        target: target.map(str::to_owned),
+        fields: Vec::new(),
+        body: body.map(|length| vec![b'x'; length]),
+        weight,
+    }
+}
+
+fn random_material(scenario: &mut Scenario, draw: &mut Draw) {
+    let random = |draw: &mut Draw| {
+        let body = if draw.one_in(3) { Some(draw.between(0, 2_000) as usize) } else { None };
+        let target = ["/a", "/somewhere/else?x=1"][draw.between(0, 1) as usize];
+        outgoing(if body.is_some() { "POST" } else { "GET" }, Some(target), body, draw.between(1, 1_000))
+    };
+    let templates = if draw.one_in(3) { draw.between(2, 5) } else { 1 };
+    scenario.material.requests = (0..templates).map(|_| random(draw)).collect();
+    if let Load::Replay { rows, .. } = &mut scenario.plan.load {
+        let within = draw.micros(1_000, 300_000).0;
+        let mut offsets: Vec<Nanos> = (0..draw.between(1, 200)).map(|_| Nanos(draw.between(0, within))).collect();
+        offsets.sort_unstable();
+        *rows = offsets.len() as u64;
+        scenario.material.replay = Some(offsets.into());
+        if draw.one_in(2) {
+            scenario.plan.measure = Extent::default();
+        }
+    }
 }
 
 fn random_world(draw: &mut Draw) -> World {

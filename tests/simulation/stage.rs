@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, unbounded};
 use hairspring::engine::contract::Checked;
@@ -13,13 +14,12 @@ use hairspring::engine::sim::{Exchange, SimClock, SimEngine, World};
 use hairspring::engine::{Clock, Engine};
 use hairspring::facts::{Host, Round, ThreadReport, ThreadTimes, WorkerCounts};
 use hairspring::load::driver::{Driver, Keepalive, Settings};
-use hairspring::load::io::{BodyId, ConnId, EngineAccount, Event, Op, Stamp};
-use hairspring::load::request::Template;
+use hairspring::load::io::{ConnId, EngineAccount, Event, Op, Stamp};
 use hairspring::load::response;
 use hairspring::load::sample::Sample;
 use hairspring::load::schedule::{Schedule, Shard};
 use hairspring::load::time::Nanos;
-use hairspring::plan::{Body, Plan, WaitPlan};
+use hairspring::plan::WaitPlan;
 use hairspring::record::{LogChunk, LogPort, Recorded, Recorder, SliceMerger, SlicePort, slicing};
 use hairspring::report::csv::{RowContext, row};
 use hairspring::report::{Inputs, Report, json};
@@ -160,9 +160,9 @@ impl<'a, S: Stack> Thread<'a, S> {
     fn open(scenario: &'a Scenario, index: usize, build: impl Fn(SimEngine, u32, u64) -> S) -> Self {
         let (plan, world) = (&scenario.plan, &scenario.worlds[index]);
         let shard = Shard { index: index as u64, of: scenario.worlds.len() as u64 };
-        let settings = settings(plan, shard);
+        let settings = settings(scenario, shard);
         let connections = settings.connections;
-        let sim = SimEngine::new(World::clone(world), connections, vec![body(plan).to_vec()])
+        let sim = SimEngine::new(World::clone(world), connections, scenario.material.bodies())
             .with_stamps(plan.client.stamps);
         let clock = sim.clock();
         let mut engine = Checked::new(build(sim, connections, world.seed), connections);
@@ -173,7 +173,8 @@ impl<'a, S: Stack> Thread<'a, S> {
             worker::open_connections(&mut engine, &clock, &mut driver, stops).unwrap();
         }
         let (port, log) = log_port();
-        let recorder = Recorder::new(plan.ok_statuses(), plan.digest, index, Some(port));
+        let mut recorder = Recorder::new(plan.ok_statuses(), plan.digest, index, Some(port));
+        recorder.tell_apart(scenario.material.requests.len());
         Self { scenario, shard, clock, engine, driver, recorder, log }
     }
 
@@ -188,7 +189,8 @@ impl<'a, S: Stack> Thread<'a, S> {
         let plan = &self.scenario.plan;
         self.recorder.slice(slices, t0);
         let start = if let Sabotage::LateIntended(by) = sabotage { t0 + by } else { t0 };
-        self.driver.start(Schedule::new(plan.load, plan.warmup, plan.measure, self.shard, start), start);
+        let offer = self.scenario.material.offer(plan, plan.seed);
+        self.driver.start(Schedule::new(&offer, self.shard, start), start);
         let wait = match plan.client.wait {
             WaitPlan::Spin => Wait::Spin,
             WaitPlan::Auto => Wait::Auto,
@@ -307,22 +309,15 @@ fn log_port() -> (LogPort, Receiver<LogChunk>) {
     (LogPort { full, empty }, log)
 }
 
-pub(crate) fn body(plan: &Plan) -> &[u8] {
-    if let Body::Text { text } = &plan.request.body { text.as_bytes() } else { &[] }
-}
-
 /// As run.rs makes them.
-fn settings(plan: &Plan, shard: Shard) -> Settings {
-    let body = (plan.request.body != Body::None).then(|| body(plan).len());
-    let url = plan.target.url.as_ref().unwrap();
-    let template =
-        Template::new(&plan.request.method, &url.target, &url.authority(), &plan.request.headers, body);
+fn settings(scenario: &Scenario, shard: Shard) -> Settings {
+    let plan = &scenario.plan;
+    let requests = scenario.material.table(plan.target.url.as_ref().unwrap(), plan.seed);
     Settings {
-        load: plan.load,
+        load: plan.load.clone(),
         connections: shard.share(u64::from(plan.connections)) as u32,
         keepalive: plan.keepalive.into(),
-        body: template.has_body().then_some((BodyId(0), body.unwrap_or(0) as u64)),
-        template,
+        requests: Arc::new(requests),
         stamps: plan.client.stamps,
         digest: plan.digest,
         retry_stale: plan.retry_stale,
