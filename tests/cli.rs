@@ -25,7 +25,7 @@ fn loads_that_make_no_sense() {
         ("run URL -c 0", "at least one connection"),
         ("run URL -n 0", "at least one request"),
         ("run URL -n 5 -c 20", "lower -c or raise -n"),
-        ("run URL -n x", "--requests"),
+        ("run URL -n x", "--count"),
         ("run URL -c=-1", "--connections"),
         ("run URL -d 0", "for '--duration"),
         ("run URL -d 0s", "-d 0 measures nothing"),
@@ -35,6 +35,30 @@ fn loads_that_make_no_sense() {
         ("run URL --rate=-5", "--rate"),
         ("run URL --rate 10/m", "1000/s"),
         ("run URL --rate 100/s --think 1ms", "give one of them"),
+        ("run URL --arrivals poisson", "give --rate"),
+        ("run URL --arrivals poisson --stages 0s:1c,1s:2c", "--stages of rates"),
+        ("run URL --arrivals sometimes --rate 1/s", "poisson"),
+        ("run URL --arrivals poisson --rate 10/s --warmup 5", "--warmup is a time"),
+        ("run URL --rate 100/s --stages 0s:1/s,1s:2/s", "give one of them"),
+        ("run URL --rate 100/s --replay x.csv", "give one of them"),
+        ("run URL --stages 0s:1/s,1s:2c", "cannot be mixed"),
+        ("run URL --stages 0s:1/s,1s:2", "no unit"),
+        ("run URL --stages 0s:1/s", "from 2 to"),
+        ("run URL --stages 1s:1/s,2s:1/s", "begin at 0s"),
+        ("run URL --stages 0s:1/s,1s:2/s -d 1s", "leave out -d and -n"),
+        ("run URL --stages 0s:1/s,1s:2/s -n 5", "leave out -d and -n"),
+        ("run URL --stages 0s:1/s,1s:2/s --think 1ms", "give one of them"),
+        ("run URL --stages 0s:1c,1s:2c -c 4", "leave out -c"),
+        ("run URL --stages 0s:1c,1s:2c --warmup 4", "--warmup is a time"),
+        ("run URL --stages 0s:0c,1s:2c --warmup 1s", "begin higher"),
+        ("run URL --stages 0s:0/s,1s:2/s --warmup 1s", "begin higher"),
+        ("run URL --stages 0s:1/s,2h:2/s", "--max-time"),
+        ("run URL --stages 0s:1c,1s:2c --threads 3", "a thread needs a connection"),
+        ("run URL --replay x.csv --think 1ms", "give one of them"),
+        ("run URL --replay x.csv --warmup 4", "--warmup is a time"),
+        ("run URL --requests 400", "-n 400"),
+        ("run URL --requests x.jsonl -X PUT", "leave out -X"),
+        ("run URL --requests x.jsonl --body y", "leave out -X"),
         ("run URL --timeout 0s", "--timeout 0"),
         ("run URL --connect-timeout 0s", "--connect-timeout 0"),
         ("run URL --keepalive 0", "at least one request"),
@@ -168,6 +192,34 @@ fn flags_that_the_stub_refuses() {
     refused("stub --mode single --model pool", &[], "--model");
     refused("stub --service gamma:1ms", &[], "gamma:1ms");
     refused("stub --addr nowhere", &[], "nowhere");
+}
+
+/// What stands in a file cannot be told from argv: exit code 1, but before any load.
+#[test]
+fn files_that_make_no_sense() {
+    for (flag, text, says) in [
+        ("--requests", "{}\n{\"pth\": 1}", "x.in: line 2: unknown field `pth`"),
+        ("--requests", "{}\n\n{\"headers\": {\"Connection\": \"close\"}}", "line 3: header \"Connection\": use --keepalive"),
+        ("--requests", "{\"method\": \"CONNECT\"}", "line 1: CONNECT"),
+        ("--requests", "", "no request in it"),
+        ("--replay", "offset_ms\n3\n2", "x.in: line 3: 2ms comes after 3ms"),
+        ("--replay", "1\nsoon", "line 2: \"soon\""),
+        ("--replay", "when\n1", "line 1: \"when\""),
+        ("--replay", "", "no offset in it"),
+    ] {
+        for missing in [false, true] {
+            let scratch = Scratch::new("files");
+            let server = Scripted::answering(|_| ok("x"));
+            let finished = scratch.hairspring(&format!("run {} {flag} x.in", server.url("/")));
+            let (says, left) = if missing { ("No such file", 0) } else { (says, 1) };
+            if !missing {
+                scratch.write("x.in", text);
+            }
+            let finished = finished.run().expect(1);
+            assert!(finished.stdout.is_empty() && finished.stderr.contains(says), "no `{says}`: {finished}");
+            assert_eq!((scratch.entries().len(), server.accepted()), (left, 0), "{finished}");
+        }
+    }
 }
 
 #[test]
