@@ -377,8 +377,11 @@ impl Plan {
                 format!("open loop{poisson}, {} over at most {most} connections", in_words(stages))
             }
             Load::Replay { file, rows, .. } => {
-                let cut = if self.measure == Extent::default() { String::new() } else { format!(" ({extent})") };
-                format!("open loop, replay of {rows} arrivals from {file}{cut} over at most {most} connections")
+                let cut =
+                    if self.measure == Extent::default() { String::new() } else { format!(" ({extent})") };
+                format!(
+                    "open loop, replay of {rows} arrivals from {file}{cut} over at most {most} connections"
+                )
             }
         }
     }

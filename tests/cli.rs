@@ -199,7 +199,11 @@ fn flags_that_the_stub_refuses() {
 fn files_that_make_no_sense() {
     for (flag, text, says) in [
         ("--requests", "{}\n{\"pth\": 1}", "x.in: line 2: unknown field `pth`"),
-        ("--requests", "{}\n\n{\"headers\": {\"Connection\": \"close\"}}", "line 3: header \"Connection\": use --keepalive"),
+        (
+            "--requests",
+            "{}\n\n{\"headers\": {\"Connection\": \"close\"}}",
+            "line 3: header \"Connection\": use --keepalive",
+        ),
         ("--requests", "{\"method\": \"CONNECT\"}", "line 1: CONNECT"),
         ("--requests", "", "no request in it"),
         ("--replay", "offset_ms\n3\n2", "x.in: line 3: 2ms comes after 3ms"),

@@ -113,12 +113,14 @@ pub fn parse_replay(mut input: impl BufRead) -> Result<Vec<Nanos>, String> {
             continue;
         }
         if std::mem::take(&mut first) && !text.starts_with(|c: char| c.is_ascii_digit() || c == '-') {
-            (column, unit) = offset_column(text).ok_or_else(|| format!("line {number}: {text:?}: {REPLAY_SYNTAX}"))?;
+            (column, unit) =
+                offset_column(text).ok_or_else(|| format!("line {number}: {text:?}: {REPLAY_SYNTAX}"))?;
             continue;
         }
         let field = nth_field(text, column);
-        let offset: Nanos =
-            format!("{field}{unit}").parse().map_err(|_| format!("line {number}: {field:?}: {REPLAY_SYNTAX}"))?;
+        let offset: Nanos = format!("{field}{unit}")
+            .parse()
+            .map_err(|_| format!("line {number}: {field:?}: {REPLAY_SYNTAX}"))?;
         if let Some(&last) = offsets.last().filter(|&&last| last > offset) {
             let (last, offset) = (last.exact(), offset.exact());
             return Err(format!("line {number}: {offset} comes after {last}: offsets are sorted"));
@@ -145,7 +147,8 @@ fn nth_field(line: &str, column: usize) -> Cow<'_, str> {
     if !line.contains('"') {
         return line.split(',').nth(column).unwrap_or_default().trim().into();
     }
-    let mut reader = csv::ReaderBuilder::new().has_headers(false).trim(csv::Trim::All).from_reader(line.as_bytes());
+    let mut reader =
+        csv::ReaderBuilder::new().has_headers(false).trim(csv::Trim::All).from_reader(line.as_bytes());
     let record = reader.records().next().and_then(Result::ok).unwrap_or_default();
     record.get(column).unwrap_or_default().to_owned().into()
 }
@@ -215,7 +218,8 @@ mod tests {
 
     #[test]
     fn a_replay_is_a_column_of_offsets() {
-        let parsed = |text: &str| parse_replay(text.as_bytes()).map(|all| all.iter().map(|t| t.0).collect::<Vec<_>>());
+        let parsed =
+            |text: &str| parse_replay(text.as_bytes()).map(|all| all.iter().map(|t| t.0).collect::<Vec<_>>());
         assert_eq!(parsed("0\n5\n5\n1000000000\n"), Ok(vec![0, 5, 5, 1_000_000_000]));
         assert_eq!(parsed("offset_ms\n0.5\n2\n"), Ok(vec![500_000, 2_000_000]));
         assert_eq!(parsed("name, offset_s ,x\na,0,1\nb,1.000000001,2"), Ok(vec![0, 1_000_000_001]));

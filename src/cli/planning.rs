@@ -130,7 +130,11 @@ impl CommonArgs {
         let is_stub = matches!(target.server, Server::Stub(_));
         Ok(Plan {
             request: self.request(is_stub)?,
-            mix: self.request.mix.clone().map(|file| Mix { file, digest: String::new(), requests: Vec::new() }),
+            mix: self.request.mix.clone().map(|file| Mix {
+                file,
+                digest: String::new(),
+                requests: Vec::new(),
+            }),
             target,
             load: offered,
             connections,
@@ -264,12 +268,16 @@ impl CommonArgs {
         let args = &self.request;
         let given = args.method.is_some() || args.body.is_some() || args.body_file.is_some();
         if args.mix.is_some() && given {
-            return usage("each line of --requests has its own method and body: leave out -X, --body and --body-file");
+            return usage(
+                "each line of --requests has its own method and body: leave out -X, --body and --body-file",
+            );
         }
         let body = match (&args.body, &args.body_file) {
             (Some(text), _) => Some(Body::Text { text: text.clone() }),
             (None, Some(path)) => Some(Body::File { path: path.clone() }),
-            (None, None) if is_stub && args.mix.is_none() && args.method.as_deref().is_none_or(|m| m == "POST") => {
+            (None, None)
+                if is_stub && args.mix.is_none() && args.method.as_deref().is_none_or(|m| m == "POST") =>
+            {
                 Some(Body::Text { text: STUB_BODY.to_owned() })
             }
             (None, None) => None,

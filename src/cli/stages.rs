@@ -46,19 +46,26 @@ pub(super) fn parse_stages(text: &str) -> Result<Stages, String> {
         let at: Nanos = at.parse().map_err(|error| format!("`{point}`: {error}"))?;
         match value.trim().strip_suffix('c') {
             Some(number) => {
-                let users_then = number.parse().map_err(|_| format!("`{point}`: a number of users is written 10c"));
+                let users_then =
+                    number.parse().map_err(|_| format!("`{point}`: a number of users is written 10c"));
                 users.push(UsersAt { at, users: users_then? });
             }
-            None if value.trim().ends_with("/s") => rates.push(RateAt { at, rate: stage_rate(point, value)? }),
+            None if value.trim().ends_with("/s") => {
+                rates.push(RateAt { at, rate: stage_rate(point, value)? })
+            }
             None => return Err(format!("`{point}` has no unit: {SYNTAX}")),
         }
         times.push(at);
     }
     if !rates.is_empty() && !users.is_empty() {
-        return Err("rates (/s) and users (c) cannot be mixed: an open loop has a rate, a closed loop has users".to_owned());
+        return Err(
+            "rates (/s) and users (c) cannot be mixed: an open loop has a rate, a closed loop has users"
+                .to_owned(),
+        );
     }
     check_times(&times)?;
-    let idle = rates.iter().all(|point| point.rate.milli_per_s == 0) && users.iter().all(|point| point.users == 0);
+    let idle =
+        rates.iter().all(|point| point.rate.milli_per_s == 0) && users.iter().all(|point| point.users == 0);
     if idle {
         return Err("stages of nothing but zeros send nothing".to_owned());
     }
@@ -77,7 +84,10 @@ fn stage_rate(point: &str, value: &str) -> Result<Rate, String> {
 
 fn check_times(times: &[Nanos]) -> Result<(), String> {
     if times.len() < 2 || times.len() > POINTS_MAX {
-        return Err(format!("{} points: from 2 to {POINTS_MAX}, the last says when the load ends", times.len()));
+        return Err(format!(
+            "{} points: from 2 to {POINTS_MAX}, the last says when the load ends",
+            times.len()
+        ));
     }
     if times[0] != Nanos::ZERO {
         return Err(format!("the first point is at {}: begin at 0s", times[0].exact()));
@@ -103,7 +113,11 @@ fn check_times(times: &[Nanos]) -> Result<(), String> {
 impl LoadArgs {
     /// The load, if the flags agree.
     pub(super) fn offered(&self) -> Result<Load, CliError> {
-        let asked = [("--rate", self.rate.is_some()), ("--stages", self.stages.is_some()), ("--replay", self.replay.is_some())];
+        let asked = [
+            ("--rate", self.rate.is_some()),
+            ("--stages", self.stages.is_some()),
+            ("--replay", self.replay.is_some()),
+        ];
         let asked: Vec<&str> = asked.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag).collect();
         if let [one, other, ..] = asked[..] {
             return usage(format!("{one} and {other} each say when requests are due: give one of them"));
@@ -120,7 +134,9 @@ impl LoadArgs {
         };
         let paced = matches!(load, Load::Constant { .. } | Load::Poisson { .. } | Load::Stages { .. });
         if self.arrivals.is_some() && !paced {
-            return usage("--arrivals says how requests follow from a rate: give --rate, or --stages of rates");
+            return usage(
+                "--arrivals says how requests follow from a rate: give --rate, or --stages of rates",
+            );
         }
         if self.think.is_some() && load.think().is_none() {
             return usage(format!(
@@ -159,16 +175,20 @@ impl LoadArgs {
             return usage("with --arrivals poisson, --stages and --replay, --warmup is a time, as in 2s");
         }
         let starts_at_zero = match load {
-            Load::Stages { stages, .. } => {
-                stages.iter().take_while(|point| point.at == Nanos::ZERO).last().is_some_and(|p| p.rate.milli_per_s == 0)
-            }
+            Load::Stages { stages, .. } => stages
+                .iter()
+                .take_while(|point| point.at == Nanos::ZERO)
+                .last()
+                .is_some_and(|p| p.rate.milli_per_s == 0),
             Load::Users { stages, .. } => {
                 stages.iter().take_while(|point| point.at == Nanos::ZERO).last().is_some_and(|p| p.users == 0)
             }
             _ => false,
         };
         if starts_at_zero && warmup.time.is_some() {
-            return usage("--warmup holds what --stages begin with, and that is 0: leave --warmup out, or begin higher");
+            return usage(
+                "--warmup holds what --stages begin with, and that is 0: leave --warmup out, or begin higher",
+            );
         }
         Ok(())
     }

@@ -25,7 +25,10 @@ pub(crate) fn execute(args: &CompareArgs, console: &mut Console<'_>) -> Result<u
         ignore_output: args.ignore_output,
     };
     let stop = StopFlag::install().map_err(Failure::environment)?;
-    let dir = OutDir::create(&args.common.tool.out, &json::render(&experiment.sides.each_ref().map(|side| &side.plan)))?;
+    let dir = OutDir::create(
+        &args.common.tool.out,
+        &json::render(&experiment.sides.each_ref().map(|side| &side.plan)),
+    )?;
     let rounds = experiment.sides[0].plan.rounds;
     let (mut last, mut unwritten) = (None, false);
     for round in 0..rounds {

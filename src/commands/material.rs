@@ -25,7 +25,10 @@ pub(super) fn read<const N: usize>(plans: [Plan; N]) -> Result<[(Plan, Material)
             digest.clone_from(&replay.digest);
         }
         let requests = read_requests(&mut plan)?;
-        all.push((plan, Material { requests, replay: replay.as_ref().map(|replay| Arc::clone(&replay.offsets)) }));
+        all.push((
+            plan,
+            Material { requests, replay: replay.as_ref().map(|replay| Arc::clone(&replay.offsets)) },
+        ));
     }
     Ok(all.try_into().unwrap_or_else(|_| unreachable!("one for each plan")))
 }

@@ -151,7 +151,8 @@ impl Series {
             false => (None, Vec::new()),
         };
         let output = dir.file(&format!("{}.server.txt", self.plan.target.name));
-        let result = measuring::round(&self.plan, index, &self.addresses, &self.material, ports, &output, stop);
+        let result =
+            measuring::round(&self.plan, index, &self.addresses, &self.material, ports, &output, stop);
         if let Some(writer) = writer {
             let outcome = writer.finish();
             self.log.rows += outcome.rows;

@@ -104,7 +104,8 @@ impl Requests {
             sum = sum.checked_add(weight).expect("weights are not that large");
             sum
         };
-        let (templates, sums) = weighted.into_iter().map(|(template, weight)| (template, add(weight))).unzip();
+        let (templates, sums) =
+            weighted.into_iter().map(|(template, weight)| (template, add(weight))).unzip();
         Self { templates, sums, seeds: DRAWS.map(|stream| mix(seed, stream)) }
     }
 

@@ -414,7 +414,8 @@ mod tests {
     #[test]
     fn what_was_drawn_and_what_was_not_is_what_the_plan_has() {
         for (nth, offer) in (0..60).flat_map(offers).enumerate() {
-            let measured = |all: &[Arrival]| all.iter().filter(|a| a.id.phase == Phase::Measure).count() as u64;
+            let measured =
+                |all: &[Arrival]| all.iter().filter(|a| a.id.phase == Phase::Measure).count() as u64;
             let all = all_open(Schedule::new(&offer, WHOLE, T0));
             if let Load::Stages { arrivals: Arrivals::Constant, stages } = &offer.load {
                 let area: u128 = stages
@@ -424,10 +425,15 @@ mod tests {
                         rates * u128::from((p[1].at - p[0].at).0)
                     })
                     .sum();
-                assert_eq!(u128::from(measured(&all)), area.div_ceil(2_000_000_000_000), "⌈Λ(end)⌉: {offer:?}");
+                assert_eq!(
+                    u128::from(measured(&all)),
+                    area.div_ceil(2_000_000_000_000),
+                    "⌈Λ(end)⌉: {offer:?}"
+                );
             }
             let mut cut = Schedule::new(&offer, WHOLE, T0);
-            let drawn: Vec<Arrival> = std::iter::from_fn(|| cut.draw_due(Nanos::MAX)).take(nth % 90).collect();
+            let drawn: Vec<Arrival> =
+                std::iter::from_fn(|| cut.draw_due(Nanos::MAX)).take(nth % 90).collect();
             cut.stop();
             assert_eq!((cut.draw_due(Nanos::MAX), cut.next_due()), (None, None));
             assert_eq!(measured(&drawn) + cut.undrawn(), measured(&all), "{offer:?}");
@@ -516,7 +522,10 @@ mod tests {
         assert_eq!(turn(2, 100), Some(110_000_001), "more than two from 5 ms on");
         assert_eq!(turn(2, 119), None, "down to 1.8 at 14 ms and never up again");
         assert_eq!(turn(0, 125), None, "the end");
-        assert_eq!(schedule(1, 3).turn(0, Nanos::from_millis(100)), schedule(0, 1).turn(1, Nanos::from_millis(100)));
+        assert_eq!(
+            schedule(1, 3).turn(0, Nanos::from_millis(100)),
+            schedule(0, 1).turn(1, Nanos::from_millis(100))
+        );
     }
 
     #[test]

@@ -282,7 +282,10 @@ fn mix(text: &mut String, report: &Report) {
         let name = clean(&format!("{} {}", row.method, row.path.as_deref().unwrap_or("(URL)")));
         let (requests, successful) = (row.requests.to_string(), row.successful.to_string());
         let figure = |f: fn(&Figures) -> Option<Nanos>| shown(row.response_ok_ns.as_ref().and_then(f));
-        line(text, &[&name, &requests, &successful, &figure(|f| f.p50), &figure(|f| f.p95), &figure(|f| f.p99)]);
+        line(
+            text,
+            &[&name, &requests, &successful, &figure(|f| f.p50), &figure(|f| f.p95), &figure(|f| f.p99)],
+        );
     }
     if report.templates.len() > SHOWN {
         let _ = writeln!(text, "… and {} more, in report.json", report.templates.len() - SHOWN);

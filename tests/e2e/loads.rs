@@ -66,7 +66,8 @@ fn stages_of_rate_offer_what_they_say() {
     let (first, rows) = measured(&scratch, &poisson, chance);
     let (warmed, warmed_rows) = measured(&scratch, &format!("{poisson} --warmup 100ms"), chance);
     assert!(warmed["warmup"]["scheduled"].as_u64().unwrap() > 0);
-    let from_start = |rows: &Rows| intended(rows).windows(2).map(|pair| pair[1] - pair[0]).collect::<Vec<_>>();
+    let from_start =
+        |rows: &Rows| intended(rows).windows(2).map(|pair| pair[1] - pair[0]).collect::<Vec<_>>();
     assert_eq!((hash(&first), from_start(&rows)), (hash(&warmed), from_start(&warmed_rows)));
     let (other, _) = measured(&scratch, &format!("{poisson} --seed 2"), chance);
     assert_ne!(hash(&first), hash(&other));
@@ -103,7 +104,11 @@ fn stages_of_users_have_so_many_connections_busy() {
     // users 1 and 2 are not wanted from 200 ms to 300 ms, and both return at the same instant, 175 ms after user 5 came
     for user in ["1", "2"] {
         let returned = returns(user).into_iter().filter(|at| *at >= first + ms(75)).min();
-        assert_eq!(returned, Some(first + ms(175) - 1), "user {user}: users(t) > 5 is a nanosecond after 125 ms");
+        assert_eq!(
+            returned,
+            Some(first + ms(175) - 1),
+            "user {user}: users(t) > 5 is a nanosecond after 125 ms"
+        );
     }
     assert!(start + ms(125) + ms(10) > first, "user 5 came too late");
     assert!(rows.rows.iter().all(|row| row.ns("intended_ns") < first + ms(225)));
@@ -113,7 +118,8 @@ fn stages_of_users_have_so_many_connections_busy() {
 fn a_replay_sends_at_its_offsets_and_no_more() {
     let scratch = Scratch::new("replay");
     let gaps: Vec<u64> = (0..60u64).map(|i| i * i * 70_000).collect();
-    let text: String = gaps.iter().map(|ns| format!("x,{}.{:06}\n", ns / 1_000_000, ns % 1_000_000)).collect();
+    let text: String =
+        gaps.iter().map(|ns| format!("x,{}.{:06}\n", ns / 1_000_000, ns % 1_000_000)).collect();
     let file = format!("name,offset_ms\n{text}");
     scratch.write("replay.csv", &file);
     let (report, rows) = measured(&scratch, &format!("{STUB} --replay replay.csv"), "");
@@ -124,7 +130,8 @@ fn a_replay_sends_at_its_offsets_and_no_more() {
     assert_eq!(report["plan"]["load"], expected);
     let (_, rows) = measured(&scratch, &format!("{STUB} --replay replay.csv -n 20"), "");
     assert_eq!(offsets(&rows), gaps[..20]);
-    let (report, rows) = measured(&scratch, &format!("{STUB} --replay replay.csv -d 100ms --warmup 50ms"), "");
+    let (report, rows) =
+        measured(&scratch, &format!("{STUB} --replay replay.csv -d 100ms --warmup 50ms"), "");
     let within = |ms: u64| gaps.iter().filter(|ns| **ns < ms * 1_000_000).count() as u64;
     assert_eq!(rows.rows.len() as u64, within(100));
     assert_eq!(report["warmup"]["scheduled"], within(50));
@@ -138,7 +145,8 @@ const MIX: &str = r#"
 
 /// What a request of the mix must look like when it arrives.
 fn looks_like(heard: &Heard, template: u64) {
-    let own = (heard.line(), heard.field("Accept"), heard.field("X-Kind"), heard.field("X-More"), &heard.body[..]);
+    let own =
+        (heard.line(), heard.field("Accept"), heard.field("X-Kind"), heard.field("X-More"), &heard.body[..]);
     let expected: (&str, Option<&str>, Option<&str>, Option<&str>, &[u8]) = match template {
         0 => ("GET /a?x=1 HTTP/1.1", Some("text/a"), Some("a"), None, b""),
         1 => ("PUT /b HTTP/1.1", Some("*/*"), Some("b"), Some("1"), r#"{"k": [1, 2.50, "ü"]}"#.as_bytes()),
@@ -174,7 +182,9 @@ fn each_request_of_a_mix_arrives_as_drawn() {
         for heard in server.heard() {
             let template = templates.get(heard.id()).copied();
             // a warm-up request is in no row: its line says which it is
-            let template = template.unwrap_or_else(|| ["GET", "PUT", "HEAD"].iter().position(|m| heard.line().starts_with(m)).unwrap() as u64);
+            let template = template.unwrap_or_else(|| {
+                ["GET", "PUT", "HEAD"].iter().position(|m| heard.line().starts_with(m)).unwrap() as u64
+            });
             looks_like(&heard, template);
             kinds.insert(heard.id().to_owned(), template);
             counts[template as usize] += u64::from(!heard.id().starts_with('w'));

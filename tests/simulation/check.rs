@@ -66,10 +66,13 @@ fn due(scenario: &Scenario) -> Vec<Nanos> {
     let within = |(i, offset): &(u64, Nanos)| {
         plan.measure.count.is_none_or(|n| *i < n) && plan.measure.time.is_none_or(|t| *offset < t)
     };
-    let of_rate = |i: u64, milli_per_s| Nanos((u128::from(i) * 1_000_000_000_000 / u128::from(milli_per_s)) as u64);
+    let of_rate =
+        |i: u64, milli_per_s| Nanos((u128::from(i) * 1_000_000_000_000 / u128::from(milli_per_s)) as u64);
     let all: Box<dyn Iterator<Item = Nanos>> = match &plan.load {
         Load::Constant { rate } => Box::new((0..).map(|i| of_rate(i, rate.milli_per_s))),
-        Load::Replay { .. } => Box::new(scenario.material.replay.iter().flat_map(|table| table.iter().copied())),
+        Load::Replay { .. } => {
+            Box::new(scenario.material.replay.iter().flat_map(|table| table.iter().copied()))
+        }
         // the gaps are drawn by one thread that has all, and without a warm-up
         Load::Poisson { .. } | Load::Stages { .. } => {
             let offer = Offer { warmup: Extent::NONE, ..scenario.material.offer(plan, plan.seed) };
@@ -82,7 +85,10 @@ fn due(scenario: &Scenario) -> Vec<Nanos> {
     if let Load::Stages { arrivals: Arrivals::Constant, stages } = &plan.load {
         for (i, at) in due.iter().enumerate() {
             let (before, after) = (area(stages, at.0), area(stages, at.0 + 1));
-            assert!(before <= i as f64 + 1e-6 && i as f64 - 1e-6 <= after, "{i} is due at {at:?}: {stages:?}");
+            assert!(
+                before <= i as f64 + 1e-6 && i as f64 - 1e-6 <= after,
+                "{i} is due at {at:?}: {stages:?}"
+            );
         }
         let all = area(stages, stages.last().unwrap().at.0);
         assert!((due.len() as f64 - all).abs() < 1.0 + 1e-6, "{} of {all}: {stages:?}", due.len());
@@ -253,7 +259,8 @@ fn templates(scenario: &Scenario, account: &Account) {
     assert!(tallied.is_empty() == (counts.len() == 1) && (tallied.is_empty() || tallied == counts));
     let drivers = || account.parts.iter().map(|part| part.counts.driver);
     assert_eq!(drivers().map(|d| d.offered).sum::<u64>(), account.samples().count() as u64);
-    let whole = Schedule::new(&scenario.material.offer(plan, plan.seed), Shard { index: 0, of: 1 }, account.t0);
+    let whole =
+        Schedule::new(&scenario.material.offer(plan, plan.seed), Shard { index: 0, of: 1 }, account.t0);
     let hash = account.samples().fold(0u64, |sum, s| {
         sum.wrapping_add(whole.fingerprint(Arrival { id: s.id, intended: s.intended }, s.template))
     });

@@ -194,7 +194,8 @@ fn random_material(scenario: &mut Scenario, draw: &mut Draw) {
     scenario.material.requests = (0..templates).map(|_| random(draw)).collect();
     if let Load::Replay { rows, .. } = &mut scenario.plan.load {
         let within = draw.micros(1_000, 300_000).0;
-        let mut offsets: Vec<Nanos> = (0..draw.between(1, 200)).map(|_| Nanos(draw.between(0, within))).collect();
+        let mut offsets: Vec<Nanos> =
+            (0..draw.between(1, 200)).map(|_| Nanos(draw.between(0, within))).collect();
         offsets.sort_unstable();
         *rows = offsets.len() as u64;
         scenario.material.replay = Some(offsets.into());

@@ -146,7 +146,8 @@ impl Driver {
         self.request_deadlines.remove(index);
         let request = self.connections[index as usize].request.as_mut().expect("the caller saw it");
         self.counts.retries += u64::from(request.arrival.id.phase == Phase::Measure);
-        *request = InFlight { attempt: request.attempt + 1, ..InFlight::new(request.arrival, request.template) };
+        *request =
+            InFlight { attempt: request.attempt + 1, ..InFlight::new(request.arrival, request.template) };
     }
 
     pub(super) fn connect_ended(&mut self, index: u32) {

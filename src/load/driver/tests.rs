@@ -642,9 +642,12 @@ fn a_user_that_is_not_wanted_rests_until_it_is() {
     conns.iter().for_each(|&conn| world.event(conn, Event::Received(OK)));
     assert_eq!(world.settle(), [], "the stages are over");
     assert!(world.driver.is_done());
-    let mut intended: Vec<(u32, Nanos)> = world.samples.iter().map(|s| (s.connection, s.intended - t0)).collect();
+    let mut intended: Vec<(u32, Nanos)> =
+        world.samples.iter().map(|s| (s.connection, s.intended - t0)).collect();
     intended.sort_unstable();
-    let after = |conn: ConnId| if conn == conns[0] { [ms(0), ms(12), ms(12)].to_vec() } else { [ms(0), ms(20)].to_vec() };
+    let after = |conn: ConnId| {
+        if conn == conns[0] { [ms(0), ms(12), ms(12)].to_vec() } else { [ms(0), ms(20)].to_vec() }
+    };
     let mut expected: Vec<(u32, Nanos)> =
         conns.iter().flat_map(|&conn| after(conn).into_iter().map(move |at| (conn.index, at))).collect();
     expected.sort_unstable();

@@ -229,7 +229,8 @@ mod tests {
     /// From 0 to 100/s in 10 s and down again, to a hold at 20/s: i requests have come when t = √(i/5), and so on.
     #[test]
     fn ramps_have_their_closed_form() {
-        let curve = Curve::stages(&[at(0, 0), at(10_000, 100), at(20_000, 0), at(20_000, 20), at(25_000, 20)]);
+        let curve =
+            Curve::stages(&[at(0, 0), at(10_000, 100), at(20_000, 0), at(20_000, 20), at(25_000, 20)]);
         let found = instants(&curve, REQUEST);
         assert_eq!(found.len(), 500 + 500 + 100);
         assert_eq!(found[0], 0);
@@ -277,10 +278,7 @@ mod tests {
         let when = |curve: &Curve, i: u64| curve.instant(u128::from(i) * REQUEST, &mut Place::default());
         assert_eq!(when(&up, all / 4), Some(Nanos(day.0 / 2)), "a quarter by half time");
         assert_eq!(when(&up, all), None);
-        let down = Curve::stages(&[
-            RateAt { at: Nanos::ZERO, ..points[1] },
-            RateAt { at: day, ..points[0] },
-        ]);
+        let down = Curve::stages(&[RateAt { at: Nanos::ZERO, ..points[1] }, RateAt { at: day, ..points[0] }]);
         assert_eq!(when(&down, all / 4 * 3), Some(Nanos(day.0 / 2)), "three quarters by half time");
         // the last request of the ramp down: one short of the end, √(2·1/slope) before it
         let before_end = day.0 - when(&down, all - 1).unwrap().0;

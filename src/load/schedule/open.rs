@@ -174,7 +174,14 @@ impl Shape {
             Self::Chance { curve, warm, seed } => {
                 let mut rng = Rng::new(mix(*seed, GAPS[usize::from(phase == Phase::Measure)]));
                 let x = (0..shard.index).map(|_| exponential(&mut rng)).sum();
-                Offsets::Chance { curve: pick(curve, warm), place: Place::default(), x, rng, of: shard.of, first: true }
+                Offsets::Chance {
+                    curve: pick(curve, warm),
+                    place: Place::default(),
+                    x,
+                    rng,
+                    of: shard.of,
+                    first: true,
+                }
             }
             Self::Table(table) => {
                 let (next, of) = (shard.index as usize, shard.of as usize);
@@ -301,10 +308,7 @@ mod tests {
         };
         let integers: Vec<f64> = (1..=10).map(f64::from).collect();
         near(anderson_darling(&integers), (0.8762044, 0.9287766));
-        near(
-            anderson_darling(&[0.2, 0.5, 0.8, 1.1, 1.7, 2.3, 3.1, 4.4, 6.0, 9.9]),
-            (0.1007783, 0.1068249),
-        );
+        near(anderson_darling(&[0.2, 0.5, 0.8, 1.1, 1.7, 2.3, 3.1, 4.4, 6.0, 9.9]), (0.1007783, 0.1068249));
     }
 
     #[test]

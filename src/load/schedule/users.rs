@@ -67,8 +67,16 @@ mod tests {
     #[test]
     fn a_ramp_a_hold_a_step_and_a_spike() {
         // up to 10, hold, down to 5 at once, a spike to 20, and down to nothing
-        let shape =
-            users(&[(0, 0), (1_000, 10), (2_000, 10), (2_000, 5), (3_000, 5), (3_010, 20), (3_020, 5), (4_000, 0)]);
+        let shape = users(&[
+            (0, 0),
+            (1_000, 10),
+            (2_000, 10),
+            (2_000, 5),
+            (3_000, 5),
+            (3_010, 20),
+            (3_020, 5),
+            (4_000, 0),
+        ]);
         let wanted = |k, from| shape.wanted(k, Nanos(from)).map(|t| t.0);
         assert_eq!(wanted(0, 0), Some(1), "users(t) > 0");
         assert_eq!(wanted(9, 0), Some(901), "users(900) is 9, not more than 9");
