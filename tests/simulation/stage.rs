@@ -173,8 +173,8 @@ impl<'a, S: Stack> Thread<'a, S> {
             worker::open_connections(&mut engine, &clock, &mut driver, stops).unwrap();
         }
         let (port, log) = log_port();
-        let mut recorder = Recorder::new(plan.ok_statuses(), plan.digest, index, Some(port));
-        recorder.tell_apart(scenario.material.requests.len());
+        let recorder = Recorder::new(plan.ok_statuses(), plan.digest, index, Some(port))
+            .with_mix(scenario.material.requests.len());
         Self { scenario, shard, clock, engine, driver, recorder, log }
     }
 
