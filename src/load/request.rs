@@ -121,8 +121,8 @@ impl Requests {
             [.., all] => all,
         };
         let random = mix(self.seeds[usize::from(id.phase == Phase::Measure)], id.seq);
-        let at = (u128::from(random) * u128::from(all)) >> 64;
-        self.sums.partition_point(|&sum| u128::from(sum) <= at) as u16
+        let at = ((u128::from(random) * u128::from(all)) >> 64) as u64;
+        self.sums.partition_point(|&sum| sum <= at) as u16
     }
 
     /// One of them.

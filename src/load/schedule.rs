@@ -292,7 +292,7 @@ impl Schedule {
             Kind::Open(open) => arrival.intended.0 - open.start().0,
             Kind::Closed(_) => 0,
         };
-        mix(mix(arrival.id.seq, due), u64::from(template))
+        mix(arrival.id.seq ^ u64::from(template) << 48, due)
     }
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::load::time::Nanos;
 
 /// Units of Λ in one request.
-pub(super) const REQUEST: u128 = 2_000_000_000_000;
+pub(super) const REQUEST: u64 = 2_000_000_000_000;
 
 /// Requests per second, exact: thousandths of a request per second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,7 +106,7 @@ impl Curve {
     pub(super) fn count_in(&self, window: Nanos) -> u64 {
         let reached = self.pieces.iter().rev().find(|piece| piece.start < window.0);
         let area = reached.map_or(0, |piece| piece.before + piece.area(window.0 - piece.start));
-        u64::try_from(area.div_ceil(REQUEST)).unwrap_or(u64::MAX)
+        u64::try_from(area.div_ceil(REQUEST.into())).unwrap_or(u64::MAX)
     }
 
     /// The instant after which Λ exceeds `x`, rounded down; `None` where it never does. `place` remembers where that
@@ -130,35 +130,15 @@ impl Curve {
         Some(Nanos(piece.start + within))
     }
 
-    /// As [`Curve::instant`] of `x`, where the answer to `x - stride.units` was `last`: by addition alone in a hold.
-    pub(super) fn next(&self, x: u128, last: Nanos, stride: &mut Stride, place: &mut Place) -> Option<Nanos> {
+    /// As [`Curve::instant`] of `x`, where `last` was the answer to `x - step`: in a hold one short division is enough.
+    pub(super) fn next(&self, x: u128, step: u64, last: Nanos, place: &mut Place) -> Option<Nanos> {
         let piece = &self.pieces[place.piece];
         if piece.from != piece.to || x >= piece.after {
             return self.instant(x, place);
         }
-        if stride.rate != piece.from {
-            *stride = Stride::new(stride.units, piece.from);
-        }
-        let each = 2 * piece.from;
-        let carry = place.rest + stride.rest >= each;
-        place.rest = place.rest + stride.rest - if carry { each } else { 0 };
-        Some(Nanos(last.0 + stride.whole + u64::from(carry)))
-    }
-}
-
-/// A step in Λ, and what it is in time at a given rate.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Stride {
-    pub(super) units: u128,
-    rate: u64,
-    whole: u64,
-    rest: u64,
-}
-
-impl Stride {
-    pub(super) fn new(units: u128, rate: u64) -> Self {
-        let each = 2 * u128::from(rate).max(1);
-        Self { units, rate, whole: (units / each) as u64, rest: (units % each) as u64 }
+        let (each, gathered) = (2 * piece.from, place.rest + step);
+        place.rest = gathered % each;
+        Some(Nanos(last.0 + gathered / each))
     }
 }
 
@@ -209,9 +189,9 @@ mod tests {
         RateAt { at: Nanos::from_millis(ms), rate: Rate { milli_per_s: per_s * 1_000 } }
     }
 
-    fn instants(curve: &Curve, step: u128) -> Vec<u64> {
+    fn instants(curve: &Curve, step: u64) -> Vec<u64> {
         let mut place = Place::default();
-        (0..).map_while(|i| curve.instant(i * step, &mut place)).map(|t| t.0).collect()
+        (0..).map_while(|i| curve.instant(i * u128::from(step), &mut place)).map(|t| t.0).collect()
     }
 
     #[test]
@@ -260,7 +240,7 @@ mod tests {
             let found = instants(&curve, REQUEST);
             assert!(found.is_sorted() && found.iter().all(|&t| t < end.0));
             assert_eq!(found.len() as u64, curve.count_in(end), "{points:?}");
-            assert_eq!(found.len() as u128, curve.total().div_ceil(REQUEST), "{points:?}");
+            assert_eq!(found.len() as u128, curve.total().div_ceil(REQUEST.into()), "{points:?}");
             let window = Nanos(pick(end.0 + 1));
             let within = found.iter().filter(|&&t| t < window.0).count() as u64;
             assert_eq!(curve.count_in(window), within, "{window:?} {points:?}");
@@ -275,7 +255,7 @@ mod tests {
         let up = Curve::stages(&points);
         let all = up.count_in(day);
         assert_eq!(all, 5_000_000 * 86_400);
-        let when = |curve: &Curve, i: u64| curve.instant(u128::from(i) * REQUEST, &mut Place::default());
+        let when = |curve: &Curve, i: u64| curve.instant(u128::from(i) * u128::from(REQUEST), &mut Place::default());
         assert_eq!(when(&up, all / 4), Some(Nanos(day.0 / 2)), "a quarter by half time");
         assert_eq!(when(&up, all), None);
         let down = Curve::stages(&[RateAt { at: Nanos::ZERO, ..points[1] }, RateAt { at: day, ..points[0] }]);
@@ -286,14 +266,14 @@ mod tests {
     }
 
     #[test]
-    fn a_hold_goes_on_by_addition_as_it_does_by_division() {
+    fn a_hold_goes_on_from_the_last_instant_as_from_the_first() {
         let curve = Curve::stages(&[at(0, 7), at(3_000, 7), at(4_000, 900), at(9_000, 900), at(9_001, 0)]);
-        for of in 1..5u128 {
-            let units = of * REQUEST;
-            let (mut stride, mut place) = (Stride::new(units, 0), Place::default());
+        for of in 1..5 {
+            let step = of * REQUEST;
+            let mut place = Place::default();
             let mut last = curve.instant(0, &mut place).unwrap();
-            for (i, &expected) in instants(&curve, units).iter().enumerate().skip(1) {
-                last = curve.next(i as u128 * units, last, &mut stride, &mut place).unwrap();
+            for (i, &expected) in instants(&curve, step).iter().enumerate().skip(1) {
+                last = curve.next(i as u128 * u128::from(step), step, last, &mut place).unwrap();
                 assert_eq!(last.0, expected, "{i} of {of}");
             }
         }

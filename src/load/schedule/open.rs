@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::curve::{Curve, Place, REQUEST, Stride};
+use super::curve::{Curve, Place, REQUEST};
 use super::{Arrival, Arrivals, Extent, Load, Offer, Phase, RateAt, RequestId, Shard};
 use crate::load::rng::{Rng, mix};
 use crate::load::time::Nanos;
@@ -167,21 +167,13 @@ impl Shape {
         };
         match self {
             Self::Even { curve, warm } => {
-                let x = u128::from(shard.index) * REQUEST;
-                let stride = Stride::new(u128::from(shard.of) * REQUEST, 0);
-                Offsets::Even { curve: pick(curve, warm), place: Place::default(), x, stride, last: None }
+                let [step, then] = [shard.index, shard.of].map(|arrivals| arrivals * REQUEST);
+                Offsets::Even { walk: Walk::along(pick(curve, warm)), step, then }
             }
             Self::Chance { curve, warm, seed } => {
-                let mut rng = Rng::new(mix(*seed, GAPS[usize::from(phase == Phase::Measure)]));
-                let x = (0..shard.index).map(|_| exponential(&mut rng)).sum();
-                Offsets::Chance {
-                    curve: pick(curve, warm),
-                    place: Place::default(),
-                    x,
-                    rng,
-                    of: shard.of,
-                    first: true,
-                }
+                let rng = Rng::new(mix(*seed, GAPS[usize::from(phase == Phase::Measure)]));
+                let (gaps, then) = (shard.index + 1, shard.of);
+                Offsets::Chance { walk: Walk::along(pick(curve, warm)), rng, gaps, then }
             }
             Self::Table(table) => {
                 let (next, of) = (shard.index as usize, shard.of as usize);
@@ -228,7 +220,7 @@ impl Shape {
 
 /// When Λ is `n`.
 fn reached(curve: &Curve, n: u64) -> Nanos {
-    curve.instant(u128::from(n) * REQUEST, &mut Place::default()).unwrap_or(Nanos::MAX)
+    curve.instant(u128::from(n) * u128::from(REQUEST), &mut Place::default()).unwrap_or(Nanos::MAX)
 }
 
 fn first_rate(stages: &[RateAt]) -> super::Rate {
@@ -239,10 +231,11 @@ fn first_rate(stages: &[RateAt]) -> super::Rate {
 /// The offsets of one shard, in order.
 #[derive(Debug, Clone)]
 enum Offsets {
-    /// Arrival i where Λ is i.
-    Even { curve: Curve, place: Place, x: u128, stride: Stride, last: Option<Nanos> },
-    /// Arrival i where Λ is the sum of i + 1 exponential gaps of mean 1: a Poisson process of that rate.
-    Chance { curve: Curve, place: Place, x: u128, rng: Rng, of: u64, first: bool },
+    /// Arrival i where Λ is i: a step to the first one, the same steps from then on.
+    Even { walk: Walk, step: u64, then: u64 },
+    /// Arrival i where Λ is the sum of i + 1 exponential gaps of mean 1: a Poisson process of that rate. A shard draws the
+    /// gaps of the others too.
+    Chance { walk: Walk, rng: Rng, gaps: u64, then: u64 },
     /// Arrival i at the i-th offset of the table.
     Table { table: Arc<[Nanos]>, next: usize, of: usize },
 }
@@ -250,20 +243,14 @@ enum Offsets {
 impl Offsets {
     fn next(&mut self) -> Option<Nanos> {
         match self {
-            Self::Even { curve, place, x, stride, last } => {
-                *last = Some(match *last {
-                    None => curve.instant(*x, place)?,
-                    Some(last) => curve.next(*x, last, stride, place)?,
-                });
-                *x += stride.units;
-                *last
+            Self::Even { walk, step, then } => {
+                let step = std::mem::replace(step, *then);
+                walk.go(step)
             }
-            Self::Chance { curve, place, x, rng, of, first } => {
-                let gaps = if std::mem::take(first) { 1 } else { *of };
-                for _ in 0..gaps {
-                    *x += exponential(rng);
-                }
-                curve.instant(*x, place)
+            Self::Chance { walk, rng, gaps, then } => {
+                let gaps = std::mem::replace(gaps, *then);
+                let step = (0..gaps).map(|_| exponential(rng)).sum();
+                walk.go(step)
             }
             Self::Table { table, next, of } => {
                 let offset = table.get(*next).copied();
@@ -274,11 +261,36 @@ impl Offsets {
     }
 }
 
+/// A way along a curve in steps of Λ.
+#[derive(Debug, Clone)]
+struct Walk {
+    curve: Curve,
+    place: Place,
+    /// Λ so far; a sum of integers, so nothing drifts.
+    x: u128,
+    last: Option<Nanos>,
+}
+
+impl Walk {
+    fn along(curve: Curve) -> Self {
+        Self { curve, place: Place::default(), x: 0, last: None }
+    }
+
+    fn go(&mut self, step: u64) -> Option<Nanos> {
+        self.x += u128::from(step);
+        self.last = Some(match self.last {
+            None => self.curve.instant(self.x, &mut self.place)?,
+            Some(last) => self.curve.next(self.x, step, last, &mut self.place)?,
+        });
+        self.last
+    }
+}
+
 /// A gap of mean 1 request, exponentially distributed, rounded to a unit of Λ: −ln U with U in (0, 1]. The logarithm is
 /// libm's, in Rust alone, so that the schedule is the same on every machine.
-fn exponential(rng: &mut Rng) -> u128 {
+fn exponential(rng: &mut Rng) -> u64 {
     let u = ((rng.next_u64() >> 11) + 1) as f64 / (1u64 << 53) as f64;
-    u128::from((-libm::log(u) * REQUEST as f64 + 0.5) as u64)
+    (-libm::log(u) * REQUEST as f64 + 0.5) as u64
 }
 
 #[cfg(test)]
