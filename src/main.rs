@@ -29,6 +29,7 @@ enum Command {
     #[command(
         after_help = "Examples:\n  hairspring run http://127.0.0.1:8080/ -c 20 -n 400 --sla 'p95<=800ms'\n  \
         hairspring run http://127.0.0.1:8080/ --rate 1000/s -d 10s --warmup 2s\n  \
+        hairspring run http://127.0.0.1:8080/ --stages '0s:100/s,30s:1000/s' --arrivals poisson\n  \
         hairspring run --stub pool --workers 4 --service exp:2ms"
     )]
     Run(Box<RunArgs>),
