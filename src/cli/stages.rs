@@ -51,7 +51,7 @@ pub(super) fn parse_stages(text: &str) -> Result<Stages, String> {
                 users.push(UsersAt { at, users: users_then? });
             }
             None if value.trim().ends_with("/s") => {
-                rates.push(RateAt { at, rate: stage_rate(point, value)? })
+                rates.push(RateAt { at, rate: stage_rate(point, value)? });
             }
             None => return Err(format!("`{point}` has no unit: {SYNTAX}")),
         }

@@ -255,7 +255,8 @@ mod tests {
         let up = Curve::stages(&points);
         let all = up.count_in(day);
         assert_eq!(all, 5_000_000 * 86_400);
-        let when = |curve: &Curve, i: u64| curve.instant(u128::from(i) * u128::from(REQUEST), &mut Place::default());
+        let when =
+            |curve: &Curve, i: u64| curve.instant(u128::from(i) * u128::from(REQUEST), &mut Place::default());
         assert_eq!(when(&up, all / 4), Some(Nanos(day.0 / 2)), "a quarter by half time");
         assert_eq!(when(&up, all), None);
         let down = Curve::stages(&[RateAt { at: Nanos::ZERO, ..points[1] }, RateAt { at: day, ..points[0] }]);

@@ -20,7 +20,7 @@ pub(super) struct Open {
     phase: Phase,
     under_way: Stretch,
     /// What follows the warm-up.
-    measure: Option<Stretch>,
+    measure: Option<Box<Stretch>>,
     /// The next arrival, made when its predecessor was drawn.
     next: Option<Arrival>,
     /// Measured arrivals of the plan over all threads, where counting them needs no drawing.
@@ -52,7 +52,7 @@ impl Open {
             shard,
             phase: Phase::Warmup,
             under_way: stretch(Phase::Warmup, t0, warmup),
-            measure: Some(stretch(Phase::Measure, start, Extent { time: window, ..offer.measure })),
+            measure: Some(Box::new(stretch(Phase::Measure, start, Extent { time: window, ..offer.measure }))),
             next: None,
             planned: shape.planned(offer.measure.count, window),
             start,
@@ -79,7 +79,7 @@ impl Open {
             && let Some(measure) = self.measure.take()
         {
             self.phase = Phase::Measure;
-            self.under_way = measure;
+            self.under_way = *measure;
             self.next = self.under_way.next(self.phase, self.shard);
         }
     }
