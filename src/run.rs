@@ -361,10 +361,9 @@ impl Job<'_> {
         start: &StartLine,
     ) -> io::Result<(Recorded, ThreadReport)> {
         let prepared = engine.and_then(|engine| self.prepare(engine, clock));
-        let mut recorder =
-            Recorder::new(self.plan.ok_statuses(), self.plan.digest, self.thread, ports.log)
-                .with_stamps(self.plan.client.stamps)
-                .with_mix(self.requests.count());
+        let mut recorder = Recorder::new(self.plan.ok_statuses(), self.plan.digest, self.thread, ports.log)
+            .with_stamps(self.plan.client.stamps)
+            .with_mix(self.requests.count());
         let offer = self.material.offer(self.plan, self.seed);
         let t0 = start.wait(prepared.is_ok());
         let (mut engine, mut driver) = prepared?;

@@ -4,7 +4,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use hairspring::load::schedule::{Extent, Load, Rate, Schedule, Shard};
+use hairspring::load::schedule::{Extent, Load, Offer, Rate, Schedule, Shard};
 use hairspring::load::time::Nanos;
 use hairspring::record::{OkStatuses, Recorder, slicing};
 use hairspring::worker::{self, Wait};
@@ -49,16 +49,14 @@ fn virtual_run(seconds: u64, mut every_second: impl FnMut(u64)) -> u64 {
     let load = Load::Constant { rate: Rate { milli_per_s: 100_000_000 } };
     let mut engine = Granting::new(Nanos::from_micros(300));
     let time = engine.time();
-    let mut driver = driver(load, 100);
+    let mut driver = driver(load.clone(), 100);
     let extent = Extent { count: None, time: Some(Nanos::from_secs(seconds)) };
     let (mut ports, merger) = slicing(Nanos::from_secs(1), 1);
     let merger = std::cell::RefCell::new((merger, 0, &mut every_second));
     let mut recorder = Recorder::new(OkStatuses::new(vec![200..=299]), false, 0, None);
     recorder.slice(ports.remove(0), Nanos::ZERO);
-    driver.start(
-        Schedule::new(load, Extent::NONE, extent, Shard { index: 0, of: 1 }, Nanos::ZERO),
-        Nanos::ZERO,
-    );
+    let offer = Offer::new(load, Extent::NONE, extent, 0);
+    driver.start(Schedule::new(&offer, Shard { index: 0, of: 1 }, Nanos::ZERO), Nanos::ZERO);
     let stops = || {
         use hairspring::engine::Clock;
         let (merger, seen, every_second) = &mut *merger.borrow_mut();

@@ -148,7 +148,7 @@ fn a_protocol_of_two_streams_fits_between_driver_and_engine() {
             world.faults.short_read = world.faults.short_read.max(1);
         }
         let attempt = catch_unwind(AssertUnwindSafe(|| {
-            let bodies = vec![stage::body(&scenario.plan).to_vec()];
+            let bodies = scenario.material.bodies();
             let build = |sim: SimEngine, connections: u32, seed| {
                 let clock = sim.clock();
                 let far = Checked::new(Demux::new(sim, connections, mix(seed, 8)), connections.div_ceil(2));

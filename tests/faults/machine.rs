@@ -145,6 +145,7 @@ fn sample(seq: u64) -> Sample {
     let at = Nanos(1_000 * seq);
     Sample {
         id: RequestId { phase: Phase::Measure, seq },
+        template: 0,
         intended: at,
         ready: Some(at),
         issued: Some(at),

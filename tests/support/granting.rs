@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use hairspring::engine::{Clock, Engine};
 use hairspring::load::driver::{Driver, Keepalive, Settings};
@@ -88,8 +89,7 @@ pub(crate) fn driver(load: Load, connections: u32) -> Driver {
         load,
         connections,
         keepalive: Keepalive::On,
-        template: Template::new("GET", "/v1/infer", "127.0.0.1:8080", &[], None),
-        body: None,
+        requests: Arc::new(Template::new("GET", "/v1/infer", "127.0.0.1:8080", &[], None).into()),
         stamps: Stamps::User,
         digest: false,
         retry_stale: false,
