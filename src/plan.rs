@@ -393,7 +393,8 @@ fn per_s(rate: Rate) -> String {
 
 /// As in `--stages`, of long ones the first and the last few.
 fn in_words(stages: impl Iterator<Item = (Nanos, String)>) -> String {
-    let mut points: Vec<String> = stages.map(|(at, value)| format!("{}:{value}", at.exact())).collect();
+    let time = |at: Nanos| if at == Nanos::ZERO { "0s".to_owned() } else { at.exact() };
+    let mut points: Vec<String> = stages.map(|(at, value)| format!("{}:{value}", time(at))).collect();
     if points.len() > 8 {
         points.splice(4..points.len() - 3, ["…".to_owned()]);
     }
@@ -403,6 +404,15 @@ fn in_words(stages: impl Iterator<Item = (Nanos, String)>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn stages_read_as_they_were_written() {
+        let points = [(0, 1), (1_500, 2), (1_500, 3), (60_000, 0)];
+        let text = in_words(points.iter().map(|(at, n)| (Nanos::from_millis(*at), format!("{n}c"))));
+        assert_eq!(text, "0s:1c,1.5s:2c,1.5s:3c,60s:0c");
+        let many = in_words((0..20).map(|n| (Nanos::from_secs(n), format!("{n}c"))));
+        assert_eq!(many, "0s:0c,1s:1c,2s:2c,3s:3c,…,17s:17c,18s:18c,19s:19c");
+    }
 
     #[test]
     fn urls_come_apart() {
