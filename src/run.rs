@@ -357,9 +357,8 @@ impl Job<'_> {
         start: &StartLine,
     ) -> io::Result<(Recorded, ThreadReport)> {
         let prepared = engine.and_then(|engine| self.prepare(engine, clock));
-        let mut recorder =
-            Recorder::new(self.plan.ok_statuses(), self.plan.digest, self.thread, ports.log)
-                .with_stamps(self.plan.client.stamps);
+        let mut recorder = Recorder::new(self.plan.ok_statuses(), self.plan.digest, self.thread, ports.log)
+            .with_stamps(self.plan.client.stamps);
         let t0 = start.wait(prepared.is_ok());
         let (mut engine, mut driver) = prepared?;
         let Some(t0) = t0 else { return Err(io::Error::other("another client thread could not start")) };

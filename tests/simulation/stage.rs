@@ -173,7 +173,8 @@ impl<'a, S: Stack> Thread<'a, S> {
             worker::open_connections(&mut engine, &clock, &mut driver, stops).unwrap();
         }
         let (port, log) = log_port();
-        let recorder = Recorder::new(plan.ok_statuses(), plan.digest, index, Some(port));
+        let recorder =
+            Recorder::new(plan.ok_statuses(), plan.digest, index, Some(port)).with_stamps(plan.client.stamps);
         Self { scenario, shard, clock, engine, driver, recorder, log }
     }
 
