@@ -174,6 +174,7 @@ impl<'a, S: Stack> Thread<'a, S> {
         }
         let (port, log) = log_port();
         let recorder = Recorder::new(plan.ok_statuses(), plan.digest, index, Some(port))
+            .with_stamps(plan.client.stamps)
             .with_mix(scenario.material.requests.len());
         Self { scenario, shard, clock, engine, driver, recorder, log }
     }
