@@ -98,6 +98,15 @@ pub struct ThreadReport {
     pub engine: EngineAccount,
 }
 
+/// What the probe beside the load saw.
+#[derive(Debug)]
+pub struct ProbeFacts {
+    /// Its requests, which are in no other count.
+    pub recorded: Recorded,
+    /// Its thread's own account.
+    pub thread: ThreadReport,
+}
+
 /// What a round left behind.
 #[derive(Debug)]
 pub struct Round {
@@ -109,6 +118,8 @@ pub struct Round {
     pub recorded: Recorded,
     /// Each thread's own account.
     pub threads: Vec<ThreadReport>,
+    /// The probe's, where there was one.
+    pub probe: Option<ProbeFacts>,
     /// Where the requests went.
     pub addresses: Vec<SocketAddr>,
     /// The stub's line when it was ready.

@@ -14,14 +14,14 @@ use serde_json::Value;
 
 use crate::engine::epoll::EpollEngine;
 use crate::engine::{Clock, Engine, Setup};
-use crate::facts::{Round, ThreadReport};
+use crate::facts::{ProbeFacts, Round, ThreadReport};
 use crate::load::driver::{Driver, Keepalive, Settings};
 use crate::load::request::Requests;
 use crate::load::response;
 use crate::load::rng::mix;
-use crate::load::schedule::{Schedule, Shard};
+use crate::load::schedule::{Extent, Load, Offer, Schedule, Shard};
 use crate::load::time::Nanos;
-use crate::plan::{EnginePlan, Material, Plan, Server, Stub, Target, Url, WaitPlan};
+use crate::plan::{EnginePlan, Material, Plan, Probe, Server, Stub, Target, Url, WaitPlan};
 use crate::record::{LogPort, Recorded, Recorder, SliceMerger, SlicePort, slicing};
 use crate::sys::affinity;
 use crate::sys::clock::Monotonic;
@@ -225,33 +225,48 @@ fn measure(
     let threads = plan.client.cpus.len();
     let seed = mix(plan.seed, u64::from(index));
     let requests = Arc::new(material.table(&running.url, seed));
+    let probe_plan = plan.client.probe.map(|probe| plan_of_probe(plan, probe));
+    let everybody = threads + usize::from(probe_plan.is_some());
     let start =
-        StartLine { barrier: Barrier::new(threads), t0: AtomicU64::new(0), failed: AtomicBool::new(false) };
+        StartLine { barrier: Barrier::new(everybody), t0: AtomicU64::new(0), failed: AtomicBool::new(false) };
+    let job = |plan, thread, until| {
+        let requests = Arc::clone(&requests);
+        Job { plan, running, thread, material, requests, seed, stop, until }
+    };
     let mut logs = logs.into_iter();
     let (mut slices, merger) = slicing(plan.interval, threads);
     let load_over = AtomicBool::new(false);
-    let (results, merger) = std::thread::scope(|scope| {
+    let (results, probed, merger) = std::thread::scope(|scope| {
         let merging = std::thread::Builder::new()
             .name("slices".to_owned())
             .spawn_scoped(scope, || merge_slices(merger, &load_over))
             .expect("a thread can be started");
         let handles: Vec<_> = (0..threads)
             .map(|thread| {
-                let ports = Ports { log: logs.next(), slices: slices.pop().expect("one for each thread") };
-                let (start, requests) = (&start, Arc::clone(&requests));
-                let job = Job { plan, running, thread, material, requests, seed, stop };
+                let ports = Ports { log: logs.next(), slices: slices.pop() };
+                let (start, job) = (&start, job(plan, thread, None));
                 let name = format!("worker-{thread}");
                 let spawned =
                     std::thread::Builder::new().name(name).spawn_scoped(scope, move || job.run(ports, start));
                 spawned.expect("a thread can be started")
             })
             .collect();
+        let probing = probe_plan.as_ref().map(|plan| {
+            let (start, load_over) = (&start, &load_over);
+            let job = job(plan, 0, Some(load_over));
+            let ports = Ports { log: None, slices: None };
+            let spawned = std::thread::Builder::new()
+                .name("probe".to_owned())
+                .spawn_scoped(scope, move || job.run(ports, start));
+            spawned.expect("a thread can be started")
+        });
         // All are joined before one of their panics goes on: the merging thread must end too.
         let joined: Vec<_> = handles.into_iter().map(|handle| handle.join()).collect();
         load_over.store(true, Ordering::Release);
         merging.thread().unpark();
         let merger = unwound(merging.join());
-        (joined.into_iter().map(unwound).collect::<Vec<_>>(), merger)
+        let probed = probing.map(|probing| unwound(probing.join()));
+        (joined.into_iter().map(unwound).collect::<Vec<_>>(), probed, merger)
     });
     let ended = Monotonic.now();
     let t0 = Nanos(start.t0.load(Ordering::Acquire));
@@ -263,6 +278,8 @@ fn measure(
         recorded.merge(&part);
         reports.push(report);
     }
+    let probe =
+        probed.transpose().map_err(|source| RunError::Instrument { what: "the probe failed", source })?;
     recorded.slices = merger.finish(t0);
     recorded.measured.close_round();
     recorded.warmup.close_round();
@@ -272,6 +289,7 @@ fn measure(
         seed,
         recorded,
         threads: reports,
+        probe: probe.map(|(recorded, thread)| ProbeFacts { recorded, thread }),
         addresses: running.addresses.clone(),
         server_ready: None,
         server_stats: None,
@@ -281,6 +299,19 @@ fn measure(
         server_survived: None,
         server_failure: None,
     })
+}
+
+/// The same requests from one connection, at a constant low rate, without sleeping where nobody else is in need of the
+/// processor.
+fn plan_of_probe(plan: &Plan, probe: Probe) -> Plan {
+    let mut of_probe = plan.clone();
+    of_probe.load = Load::Constant { rate: probe.rate };
+    of_probe.connections = 1;
+    of_probe.warmup = Extent::NONE;
+    of_probe.measure = Extent { count: None, time: Some(plan.limits.time_cap) };
+    of_probe.client.cpus = vec![probe.cpu];
+    of_probe.client.wait = if probe.shared { WaitPlan::Park } else { WaitPlan::Spin };
+    of_probe
 }
 
 /// Beside the load, until it is over.
@@ -300,7 +331,7 @@ fn unwound<T>(joined: std::thread::Result<T>) -> T {
 /// Where a thread puts what it records, beside its histograms.
 struct Ports {
     log: Option<LogPort>,
-    slices: SlicePort,
+    slices: Option<SlicePort>,
 }
 
 /// Where the threads wait for each other; the last one to come sets t0.
@@ -334,6 +365,8 @@ struct Job<'a> {
     /// The round's.
     seed: u64,
     stop: &'a StopFlag,
+    /// The probe goes on until the load is over.
+    until: Option<&'a AtomicBool>,
 }
 
 impl Job<'_> {
@@ -364,11 +397,13 @@ impl Job<'_> {
         let mut recorder = Recorder::new(self.plan.ok_statuses(), self.plan.digest, self.thread, ports.log)
             .with_stamps(self.plan.client.stamps)
             .with_mix(self.requests.count());
-        let offer = self.material.offer(self.plan, self.seed);
+        let offer = Offer { probe: self.until.is_some(), ..self.material.offer(self.plan, self.seed) };
         let t0 = start.wait(prepared.is_ok());
         let (mut engine, mut driver) = prepared?;
         let Some(t0) = t0 else { return Err(io::Error::other("another client thread could not start")) };
-        recorder.slice(ports.slices, t0);
+        if let Some(slices) = ports.slices {
+            recorder.slice(slices, t0);
+        }
         let schedule = Schedule::new(&offer, self.shard(), t0);
         let before = host::thread_times();
         driver.start(schedule, t0);
@@ -377,10 +412,13 @@ impl Job<'_> {
             WaitPlan::Auto if self.plan.client.exclusive => Wait::Auto,
             WaitPlan::Auto | WaitPlan::Park => Wait::Park,
         };
-        let stops = || self.stop.count();
+        let over = || self.until.is_some_and(|over| over.load(Ordering::Acquire));
+        let stops = || self.stop.count().max(usize::from(over()));
         let counts = worker::run(&mut engine, clock, &mut driver, &mut recorder, wait, stops)?;
         let times = host::thread_times().since(before);
-        let recorded = recorder.finish(counts.driver.undrawn, counts.driver.retries);
+        // A probe ends with the load: what it did not come to was never asked for.
+        let undrawn = if self.until.is_none() { counts.driver.undrawn } else { 0 };
+        let recorded = recorder.finish(undrawn, counts.driver.retries);
         let cpu = self.plan.client.cpus[self.thread];
         Ok((recorded, ThreadReport { cpu, counts, times, engine: engine.account() }))
     }

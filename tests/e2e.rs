@@ -11,6 +11,7 @@ use crate::support::{Heard, Rows, Scratch, Scripted, Stub, check_report, exchang
 
 mod answers;
 mod compare;
+mod instrument;
 mod loads;
 
 const MODELS: [&str; 4] = ["single", "threads", "pool", "per-core"];

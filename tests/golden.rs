@@ -126,6 +126,7 @@ fn round(plan: &Plan, index: u32, queue: Nanos) -> Round {
             times: ThreadTimes { on_cpu_ns: Some(1), run_delay_ns: Some(2), involuntary_switches: None },
             engine: EngineAccount::default(),
         }],
+        probe: None,
         addresses: Vec::new(),
         server_ready: None,
         server_stats: None,

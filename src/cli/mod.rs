@@ -164,7 +164,7 @@ pub struct ToolArgs {
     #[arg(long, value_enum, default_value_t = StampsArg::User)]
     pub stamps: StampsArg,
     /// Beside the load, measure on one connection of its own, from a thread of its own that spins, at this low rate
-    #[arg(long, value_name = "RATE", num_args = 0..=1, default_missing_value = "100/s", value_parser = parse_rate)]
+    #[arg(long, value_name = "RATE", num_args = 0..=1, require_equals = true, default_missing_value = "100/s", value_parser = parse_rate)]
     pub probe: Option<Rate>,
     /// Processor of the probe [default: one that neither server nor load uses]
     #[arg(long, value_name = "CPU", requires = "probe")]

@@ -97,8 +97,6 @@ struct Processors {
     client: Vec<usize>,
     exclusive: bool,
     allowed: Vec<usize>,
-    /// Neither the server's nor the client's.
-    spare: Vec<usize>,
 }
 
 impl CommonArgs {
@@ -150,7 +148,7 @@ impl CommonArgs {
             client: Client {
                 engine: self.tool.engine,
                 stamps: self.tool.stamps.into(),
-                probe: self.probe(cpus)?,
+                probe: self.probe(cpus, &threads)?,
                 cpus: threads,
                 exclusive: cpus.exclusive,
                 wait: self.tool.wait,
@@ -185,7 +183,11 @@ impl CommonArgs {
     }
 
     fn threads(&self, cpus: &Processors, connections: u32) -> Result<Vec<usize>, CliError> {
-        let most = cpus.client.len().min(connections as usize);
+        // A probe wants a processor of its own.
+        let used = |cpu: &&usize| cpus.client.contains(cpu) || cpus.server.contains(cpu);
+        let spare = cpus.allowed.len() - cpus.allowed.iter().filter(used).count();
+        let for_probe = usize::from(self.tool.probe.is_some() && spare == 0 && cpus.client.len() > 1);
+        let most = (cpus.client.len() - for_probe).min(connections as usize);
         let threads = self.tool.threads.unwrap_or(most);
         match threads {
             0 => usage("--threads 0: at least one thread is needed"),
@@ -228,26 +230,23 @@ impl CommonArgs {
             if rest.is_empty() { allowed.to_vec() } else { rest }
         });
         let exclusive = allowed.len() > 1 && !client.iter().any(|cpu| server.contains(cpu));
-        let used = |cpu: &usize| client.contains(cpu) || server.contains(cpu);
-        let spare = allowed.iter().filter(|cpu| !used(cpu)).copied().collect();
-        Ok(Processors { server, client, exclusive, allowed: allowed.to_vec(), spare })
+        Ok(Processors { server, client, exclusive, allowed: allowed.to_vec() })
     }
 
-    /// The probe takes a processor that nobody uses, else the last of the client's.
-    fn probe(&self, cpus: &Processors) -> Result<Option<Probe>, CliError> {
+    /// The probe takes a processor that neither server nor load uses; without one it shares the load's last, and sleeps.
+    fn probe(&self, cpus: &Processors, threads: &[usize]) -> Result<Option<Probe>, CliError> {
         let Some(rate) = self.tool.probe else { return Ok(None) };
-        let spare = cpus.spare.first().or(cpus.client.last()).copied();
-        let cpu = match self.tool.probe_cpu.or(spare) {
-            Some(cpu) if cpus.allowed.contains(&cpu) => cpu,
-            cpu => {
-                return Err(CliError::Machine(format!(
-                    "--probe-cpu: processor {} is not available here; available are {:?}",
-                    cpu.unwrap_or_default(),
-                    cpus.allowed
-                )));
-            }
-        };
-        Ok(Some(Probe { rate, cpu, shared: cpus.client.contains(&cpu) || cpus.server.contains(&cpu) }))
+        let own = cpus.client.iter().find(|cpu| !threads.contains(cpu));
+        let used = |cpu: &usize| threads.contains(cpu) || (cpus.server.contains(cpu) && own != Some(cpu));
+        let spare = own.or(cpus.allowed.iter().find(|cpu| !used(cpu))).or(threads.last()).copied();
+        let cpu = self.tool.probe_cpu.or(spare).unwrap_or_default();
+        if !cpus.allowed.contains(&cpu) {
+            return Err(CliError::Machine(format!(
+                "--probe-cpu: processor {cpu} is not available here; available are {:?}",
+                cpus.allowed
+            )));
+        }
+        Ok(Some(Probe { rate, cpu, shared: used(&cpu) }))
     }
 
     fn stub(&self, model: &str, preset: Preset, cpus: &[usize]) -> Stub {

@@ -33,9 +33,11 @@ pub enum Phase {
     Warmup,
     /// Counted.
     Measure,
+    /// Sent by the probe beside the load, which counts them apart.
+    Probe,
 }
 
-/// The id of a request: `0..n` when measured, `w0…` in the warm-up.
+/// The id of a request: `0..n` when measured, `w0…` in the warm-up, `p0…` from the probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestId {
     /// Warm-up or measured.
@@ -45,7 +47,7 @@ pub struct RequestId {
 }
 
 impl RequestId {
-    /// Longest text of an id: `w` and the 20 digits of u64::MAX.
+    /// Longest text of an id: a letter and the 20 digits of u64::MAX.
     pub const TEXT_MAX: usize = 21;
 
     /// Writes the id's text, as it goes into `X-Request-Id`, into `buffer`.
@@ -60,9 +62,14 @@ impl RequestId {
                 break;
             }
         }
-        if self.phase == Phase::Warmup {
+        let letter = match self.phase {
+            Phase::Warmup => Some(b'w'),
+            Phase::Measure => None,
+            Phase::Probe => Some(b'p'),
+        };
+        if let Some(letter) = letter {
             at -= 1;
-            buffer[at] = b'w';
+            buffer[at] = letter;
         }
         &buffer[at..]
     }
@@ -168,12 +175,14 @@ pub struct Offer {
     pub seed: u64,
     /// The offsets of a replay, ascending.
     pub replay: Option<Arc<[Nanos]>>,
+    /// Open loop: the arrivals are the probe's, whose ids are its own.
+    pub probe: bool,
 }
 
 impl Offer {
     /// One that has no replay.
     pub fn new(load: Load, warmup: Extent, measure: Extent, seed: u64) -> Self {
-        Self { load, warmup, measure, seed, replay: None }
+        Self { load, warmup, measure, seed, replay: None, probe: false }
     }
 }
 

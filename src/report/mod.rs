@@ -13,21 +13,24 @@ use crate::analyze::gate::{self, Rule, SlaReport};
 use crate::analyze::summary::{Figures, Responses, measured, throughput};
 use crate::analyze::validity::{self, Validity, Verdict};
 use crate::facts::{Host, Round, ThreadTimes};
-use crate::load::io::Stamps;
 use crate::load::time::Nanos;
 use crate::plan::Plan;
-use crate::record::{KernelSplit, Key, RELATIVE_ERROR, Tally};
+use crate::record::{Key, RELATIVE_ERROR, Tally};
 
 pub mod csv;
 pub mod hdr;
 pub mod intervals;
 pub mod json;
+mod kernel;
 mod mix;
+mod probe;
 pub mod text;
 
 use intervals::Intervals;
 use json::SavedHistogram;
+pub use kernel::Kernel;
 pub use mix::TemplateRow;
+pub use probe::{Beyond, ProbeReport};
 
 /// The version of [`Report`].
 pub const REPORT_SCHEMA: &str = "hairspring.report/1";
@@ -74,6 +77,9 @@ pub struct Report {
     /// What the kernel's stamps say; null with `--stamps user`.
     #[serde(default)]
     pub kernel: Option<Kernel>,
+    /// What the probe saw beside the load; null without `--probe`.
+    #[serde(default)]
+    pub probe: Option<ProbeReport>,
     /// Successful requests per second, from the first intended start to the last end.
     pub throughput_per_s: Option<f64>,
     /// The time that is the denominator of the throughput, summed over rounds.
@@ -141,25 +147,6 @@ pub struct Totals {
     pub bytes_sent: u64,
     /// Bytes of responses.
     pub bytes_received: u64,
-}
-
-/// Latencies split by the kernel's stamps. Completed requests that have all stamps that were asked for.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Kernel {
-    /// `rx` or `rxtx`.
-    pub stamps: Stamps,
-    /// transmitted − issued: the client's send path (`rxtx`).
-    pub send_path_ns: Figures,
-    /// arrived − transmitted: from kernel to kernel, the wire and the server (`rxtx`).
-    pub remote_ns: Figures,
-    /// done − arrived: the client's wake-up and read.
-    pub wake_up_ns: Figures,
-    /// Completed requests without the stamp of their departure.
-    pub missing_departures: u64,
-    /// Completed requests without the stamp of their arrival.
-    pub missing_arrivals: u64,
-    /// Stamps thrown away because the wall clock was stepped.
-    pub discarded: u64,
 }
 
 /// The warm-up.
@@ -303,7 +290,8 @@ impl Report {
             conn_wait_ns: Figures::of(&tally.conn_wait),
             send_lag_ns: Figures::of(&tally.send_lag),
             connect_ns: Figures::of(&tally.connect),
-            kernel: tally.kernel.as_ref().map(|(stamps, split)| kernel(*stamps, split, rounds)),
+            kernel: Kernel::of(&tally, rounds),
+            probe: ProbeReport::of(plan, rounds, &tally),
             throughput_per_s: throughput(&tally).per_s(),
             elapsed_ns: tally.elapsed,
             warmup: Warmup {
@@ -509,18 +497,6 @@ fn by_outcome(tally: &Tally) -> BTreeMap<String, u64> {
 fn details(tally: &Tally) -> BTreeMap<String, u64> {
     let detailed = tally.outcomes.iter().filter_map(|(key, n)| Some((key, key.detail.as_ref()?, *n)));
     detailed.map(|(key, detail, n)| (format!("{}: {detail}", key.outcome), n)).collect()
-}
-
-fn kernel(stamps: Stamps, split: &KernelSplit, rounds: &[Round]) -> Kernel {
-    Kernel {
-        stamps,
-        send_path_ns: Figures::of(&split.send_path),
-        remote_ns: Figures::of(&split.remote),
-        wake_up_ns: Figures::of(&split.wake_up),
-        missing_departures: split.missing_departures,
-        missing_arrivals: split.missing_arrivals,
-        discarded: rounds.iter().flat_map(|r| &r.threads).map(|t| t.engine.stamps_discarded).sum(),
-    }
 }
 
 fn round_report(round: &Round, position: u32) -> RoundReport {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::json::Saved;
-use super::{Comparison, LogFile, Report};
+use super::{Beyond, Comparison, LogFile, Report};
 use crate::analyze::attribution::{ClosedLoop, Split};
 use crate::analyze::compare::Change;
 use crate::analyze::gate::{SlaReport, SlaVerdict};
@@ -33,6 +33,7 @@ pub fn run(report: &Report) -> String {
         figures(&mut text, "conn wait", &report.conn_wait_ns);
     }
     kernel(&mut text, report);
+    probe(&mut text, report);
     let within = 100.0 * report.histogram_error;
     let _ = writeln!(text, "percentiles within {within} % (histograms), mean and max exact\n");
     let _ = writeln!(text, "{}", counts(report));
@@ -210,6 +211,26 @@ fn changed(text: &mut String, name: &str, comparison: &Comparison) {
 
 fn shown(value: Option<Nanos>) -> String {
     value.map_or("-".to_owned(), |v| v.to_string())
+}
+
+/// The probe beside the load.
+fn probe(text: &mut String, report: &Report) {
+    let Some(probe) = &report.probe else { return };
+    figures(text, "probe's response", &probe.response_ns);
+    figures(text, "probe's service", &probe.service_ns);
+    let signed = |b: &Beyond| {
+        let sign = if b.difference_ns < 0 { "-" } else { "+" };
+        format!("{} {sign}{}", b.percentile, Nanos(b.difference_ns.unsigned_abs()))
+    };
+    let each: Vec<String> = probe.bulk_beyond_probe_ns.iter().map(signed).collect();
+    let shared = if probe.plan.shared { ", which it shares, so it sleeps" } else { "" };
+    let _ = writeln!(
+        text,
+        "  {} requests of the probe on processor {}{shared}; service time of the load beyond the probe's: {}",
+        probe.requests,
+        probe.plan.cpu,
+        if each.is_empty() { "too few to say".to_owned() } else { each.join(", ") }
+    );
 }
 
 /// The split by the kernel's stamps.

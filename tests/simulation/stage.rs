@@ -133,6 +133,7 @@ pub(crate) fn run_on<S: Stack>(
         seed: plan.seed,
         recorded,
         threads: reports,
+        probe: None,
         addresses: Vec::new(),
         server_ready: None,
         server_stats: None,

@@ -18,6 +18,8 @@ const GAPS: [u64; 2] = [0x0067_6170_735f_775f, 0x0067_6170_735f_6d5f];
 pub(super) struct Open {
     shard: Shard,
     phase: Phase,
+    /// What follows the warm-up: the measurement, or a probe.
+    main: Phase,
     under_way: Stretch,
     /// What follows the warm-up.
     measure: Option<Box<Stretch>>,
@@ -51,6 +53,7 @@ impl Open {
         let mut open = Self {
             shard,
             phase: Phase::Warmup,
+            main: if offer.probe { Phase::Probe } else { Phase::Measure },
             under_way: stretch(Phase::Warmup, t0, warmup),
             measure: Some(Box::new(stretch(Phase::Measure, start, Extent { time: window, ..offer.measure }))),
             next: None,
@@ -78,7 +81,7 @@ impl Open {
         if self.next.is_none()
             && let Some(measure) = self.measure.take()
         {
-            self.phase = Phase::Measure;
+            self.phase = self.main;
             self.under_way = *measure;
             self.next = self.under_way.next(self.phase, self.shard);
         }
@@ -97,14 +100,14 @@ impl Open {
     pub(super) fn undrawn(&self) -> u64 {
         let drawn = match self.phase {
             Phase::Warmup => 0,
-            Phase::Measure => self.under_way.drawn - u64::from(self.next.is_some()),
+            _ => self.under_way.drawn - u64::from(self.next.is_some()),
         };
         match self.planned {
             Some(n) => self.shard.share(n) - drawn,
             None => {
                 let mut rest = self.clone();
                 let all = std::iter::from_fn(|| rest.draw(Nanos::MAX));
-                all.filter(|arrival| arrival.id.phase == Phase::Measure).count() as u64
+                all.filter(|arrival| arrival.id.phase == self.main).count() as u64
             }
         }
     }
@@ -163,7 +166,7 @@ impl Shape {
     fn offsets(&self, phase: Phase, shard: Shard) -> Offsets {
         let pick = |curve: &Curve, warm: &Curve| match phase {
             Phase::Warmup => warm.clone(),
-            Phase::Measure => curve.clone(),
+            Phase::Measure | Phase::Probe => curve.clone(),
         };
         match self {
             Self::Even { curve, warm } => {
