@@ -90,7 +90,8 @@ fn virtual_run_alone() {
         }
     });
     println!("virtual: {requests} requests in {:.1?}, {early} KiB then {late} KiB", began.elapsed());
-    assert!(early > 0 && late <= early + MIB, "{early} KiB after a second, {late} KiB after {seconds}");
+    // what does grow, up to a bound: 3600 packed slices of a few hundred bytes
+    assert!(early > 0 && late <= early + 4 * MIB, "{early} KiB after a second, {late} KiB after {seconds}");
 }
 
 #[test]

@@ -199,7 +199,7 @@ fn intended(scenario: &Scenario, account: &Account) {
         Load::Closed { think } => {
             for part in &account.parts {
                 let mut before: BTreeMap<u32, Nanos> = BTreeMap::new();
-                for sample in &part.samples {
+                for sample in by_end(part) {
                     match before.insert(sample.connection, sample.done) {
                         Some(done) => assert_eq!(sample.intended, done + *think, "{sample:?}"),
                         None if no_warmup => assert_eq!(sample.intended, account.t0, "{sample:?}"),
@@ -332,10 +332,17 @@ fn text(id: RequestId) -> String {
     String::from_utf8(id.text(&mut [0; RequestId::TEXT_MAX]).to_vec()).unwrap()
 }
 
+/// In the order in which they ended: one that waited for its transmit stamp is recorded a turn later.
+fn by_end(part: &Part) -> Vec<&Sample> {
+    let mut samples: Vec<&Sample> = part.samples.iter().collect();
+    samples.sort_by_key(|sample| sample.done);
+    samples
+}
+
 /// A connection carries one request after the other, and one is ready only when the one before has ended.
 fn one_at_a_time(part: &Part) {
     let mut before: BTreeMap<u32, Nanos> = BTreeMap::new();
-    for sample in &part.samples {
+    for sample in by_end(part) {
         let done = before.insert(sample.connection, sample.done).unwrap_or_default();
         assert!(
             sample.ready.is_none_or(|ready| ready >= done),
