@@ -13,9 +13,11 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::engine::epoll::EpollEngine;
+use crate::engine::uring;
 use crate::engine::{Clock, Engine, Setup};
 use crate::facts::{ProbeFacts, Round, ThreadReport};
 use crate::load::driver::{Driver, Keepalive, Settings};
+use crate::load::io::Stamps;
 use crate::load::request::Requests;
 use crate::load::response;
 use crate::load::rng::mix;
@@ -57,6 +59,9 @@ pub enum RunError {
         "something answers at {0} already, before `--{1}-cmd` was started: stop it, or leave the command out"
     )]
     Occupied(String, String),
+    /// The engine that was asked for.
+    #[error(transparent)]
+    Engine(io::Error),
     /// Our own threads.
     #[error("{what}: {source}")]
     Instrument {
@@ -104,9 +109,12 @@ pub fn round(
     Ok(measured)
 }
 
-/// Before any load: the addresses of a target that has a URL, resolved once; and nobody may answer yet where a command
-/// is to be started.
+/// Before any load: the engine asked for is to be had; the addresses of a target that has a URL, resolved once; and nobody
+/// may answer yet where a command is to be started.
 pub fn look_up(plan: &Plan) -> Result<Vec<SocketAddr>, RunError> {
+    if plan.client.engine == EnginePlan::Uring {
+        uring::available().map_err(RunError::Engine)?;
+    }
     let Some(url) = &plan.target.url else { return Ok(Vec::new()) };
     let addresses = resolve(url)?;
     if matches!(plan.target.server, Server::Command { .. }) && answers(url, &addresses) {
@@ -379,9 +387,13 @@ impl Job<'_> {
                 let engine = setup.and_then(|setup| EpollEngine::new(clock, setup));
                 self.drive(engine, &clock, ports, start)
             }
+            EnginePlan::Uring if self.plan.client.stamps == Stamps::RxTx && uring::has_wide_completions() => {
+                let engine = setup.and_then(|setup| uring::Wide::new(clock, setup));
+                self.drive(engine, &clock, ports, start)
+            }
             EnginePlan::Uring => {
-                let missing = Err::<EpollEngine<Monotonic>, _>(io::Error::other("not built in yet"));
-                self.drive(missing, &clock, ports, start)
+                let engine = setup.and_then(|setup| uring::Narrow::new(clock, setup));
+                self.drive(engine, &clock, ports, start)
             }
         }
     }
@@ -427,11 +439,13 @@ impl Job<'_> {
     fn pin(&self) -> io::Result<Setup> {
         affinity::pin_current(self.plan.client.cpus[self.thread]).map_err(io::Error::other)?;
         affinity::sharpen_timers();
+        let closed = matches!(self.plan.load, Load::Closed { .. } | Load::Users { .. });
         Ok(Setup {
             connections: self.settings().connections,
             targets: vec![self.running.addresses.clone()],
             bodies: self.material.bodies(),
             stamps: self.plan.client.stamps,
+            small_batches: !closed || self.plan.client.stamps != Stamps::User,
         })
     }
 

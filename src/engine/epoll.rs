@@ -96,7 +96,7 @@ struct Outgoing {
 impl<C: Clock> EpollEngine<C> {
     /// An engine at rest, without sockets.
     pub fn new(clock: C, setup: Setup) -> io::Result<Self> {
-        let Setup { connections, targets, bodies, stamps } = setup;
+        let Setup { connections, targets, bodies, stamps, .. } = setup;
         let stamping = match stamps {
             Stamps::User => None,
             stamps => Some(Stamping { stamps, _awake: Awake::wait()?, relation: WallRelation::measure() }),
@@ -326,6 +326,7 @@ impl<C: Clock> Engine for EpollEngine<C> {
             Op::Send { tag, head, body } => self.send(conn, tag, head, body),
             Op::Close => {
                 if self.slots[conn.index as usize].socket.take().is_some() {
+                    self.pending.retain(|(of, ..)| *of != conn); // nothing else is told of it
                     self.pending.push((conn, Event::Closed(CloseReason::Requested), self.clock.now()));
                 }
             }

@@ -13,6 +13,7 @@ use crate::load::time::Nanos;
 pub mod contract;
 pub mod epoll;
 pub mod sim;
+pub mod uring;
 
 /// The clock of a run: CLOCK_MONOTONIC nanoseconds.
 pub trait Clock {
@@ -37,6 +38,8 @@ pub struct Setup {
     pub bodies: Vec<Vec<u8>>,
     /// Which stamps the kernel is asked for.
     pub stamps: Stamps,
+    /// Stamps of sends have to be near: an engine that hands over many at once keeps such batches small.
+    pub small_batches: bool,
 }
 
 /// Completion-shaped network I/O for one thread.
@@ -72,3 +75,6 @@ fn close_reason(errno: Errno) -> CloseReason {
         _ => CloseReason::Refused(errno.raw_os_error()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -127,4 +127,8 @@ pub struct EngineAccount {
     pub stamps_discarded: u64,
     /// Completion queue overflows (io_uring).
     pub overflows: u64,
+    /// The longest time between the stamp of a send and the kernel's return from taking it, where many are taken at once
+    /// (io_uring): so much later than stamped may a send have left.
+    #[serde(default)]
+    pub issue_uncertainty_max_ns: Nanos,
 }
