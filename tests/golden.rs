@@ -124,7 +124,14 @@ fn round(plan: &Plan, index: u32, queue: Nanos) -> Round {
             cpu: 1,
             counts: WorkerCounts::default(),
             times: ThreadTimes { on_cpu_ns: Some(1), run_delay_ns: Some(2), involuntary_switches: None },
-            engine: EngineAccount::default(),
+            engine: EngineAccount {
+                engine: "uring".to_owned(),
+                features: ["submit all", "multishot receive"].map(str::to_owned).into(),
+                missing: vec!["no iowait: this kernel does not know it".to_owned()],
+                overflows: 3,
+                issue_uncertainty_max_ns: Nanos::from_micros(12),
+                ..EngineAccount::default()
+            },
         }],
         probe: None,
         addresses: Vec::new(),

@@ -507,7 +507,16 @@ fn kernel_stamps_lie_between_the_stamps_of_user_space() {
         Ok(engine)
     });
     exchange(uring);
-    exchange(|setup| without(&[Feature::MultishotReceive], setup));
+}
+
+#[test]
+fn without_multishot_receive_there_are_arrival_stamps_only_and_the_account_says_so() {
+    let (_, address) = listener();
+    let setup = Setup { stamps: Stamps::RxTx, ..to(&[address]) };
+    let account = without(&[Feature::MultishotReceive], setup).unwrap().account();
+    assert!(account.features.contains(&"receive stamps".to_owned()), "{account:?}");
+    let missing = format!("{}: they need multishot receive", Feature::StampCompletions.name());
+    assert!(account.missing.iter().any(|why| why.starts_with(&missing)), "{account:?}");
 }
 
 #[allow(clippy::print_stderr)] // a test that could not be made must be seen

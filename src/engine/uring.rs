@@ -94,7 +94,7 @@ pub struct UringEngine<C: Clock, Q: Completion> {
     /// For the next sends, so that they allocate nothing.
     spare: Vec<Box<Outgoing>>,
     small_batches: bool,
-    stamping: Stamping,
+    stamping: Option<Stamping>,
     uncertainty: Nanos,
 }
 
@@ -112,13 +112,29 @@ struct Address {
     raw: SockAddr,
 }
 
-/// What is needed for kernel stamps.
+/// What the kernel's stamps need.
 struct Stamping {
     stamps: Stamps,
     relation: WallRelation,
     /// Tells multishot receives how much room to leave for control messages.
     message: Box<libc::msghdr>,
-    _awake: Option<Awake>,
+    /// Keeps the kernel stamping while no socket of ours is open.
+    _awake: Awake,
+}
+
+impl Stamping {
+    fn begin(stamps: Stamps) -> io::Result<Option<Self>> {
+        if stamps == Stamps::User {
+            return Ok(None);
+        }
+        let mut message = Box::new(no_message());
+        message.msg_controllen = buffers::CONTROL_BYTES;
+        Ok(Some(Self { stamps, relation: WallRelation::measure(), message, _awake: Awake::wait()? }))
+    }
+
+    fn departures(&self) -> bool {
+        self.stamps == Stamps::RxTx
+    }
 }
 
 impl<C: Clock, Q: Completion> UringEngine<C, Q> {
@@ -132,14 +148,11 @@ impl<C: Clock, Q: Completion> UringEngine<C, Q> {
         let Setup { connections, targets, bodies, stamps, small_batches } = setup;
         assert!(connections <= SLOTS_MAX, "{connections} connections in one thread");
         let mut ring = Ring::open(wanted.entries, wanted.completions, wanted.features)?;
-        let mut message = Box::new(no_message());
-        message.msg_controllen = buffers::CONTROL_BYTES;
-        let stamped = (stamps != Stamps::User).then_some(&*message);
-        let pool = probe::receiving(&mut ring, wanted, stamped)?;
-        if stamps == Stamps::RxTx {
-            probe::stamp_completions(&mut ring, wanted)?;
+        let mut stamping = Stamping::begin(stamps)?;
+        let pool = probe::receiving(&mut ring, wanted, stamping.as_ref().map(|stamping| &*stamping.message))?;
+        if let Some(stamping) = stamping.as_mut().filter(|stamping| stamping.departures()) {
+            stamping.stamps = probe::departures(&mut ring, wanted)?;
         }
-        let awake = if stamps == Stamps::User { None } else { Some(Awake::wait()?) };
         let target = |addresses: Vec<std::net::SocketAddr>| Target {
             addresses: addresses
                 .into_iter()
@@ -161,7 +174,7 @@ impl<C: Clock, Q: Completion> UringEngine<C, Q> {
             batch: Vec::with_capacity(wanted.completions as usize),
             spare: Vec::new(),
             small_batches,
-            stamping: Stamping { stamps, relation: WallRelation::measure(), message, _awake: awake },
+            stamping,
             uncertainty: Nanos::ZERO,
         })
     }
@@ -262,7 +275,7 @@ impl<C: Clock, Q: Completion> UringEngine<C, Q> {
         if !mem::replace(&mut out.announced, true) {
             let (tag, total) = (out.tag, out.total(&self.bodies));
             self.unannounced.push((conn, tag));
-            if self.stamping.stamps == Stamps::RxTx {
+            if self.stamping.as_ref().is_some_and(Stamping::departures) {
                 slot.await_stamp(tag, total);
             }
         }
@@ -410,11 +423,16 @@ impl<C: Clock, Q: Completion> Engine for UringEngine<C, Q> {
     }
 
     fn account(&self) -> EngineAccount {
+        let mut features = self.ring.inventory.features();
+        features.extend(self.stamping.as_ref().map(|stamping| {
+            let by_hand = stamping.departures() && !self.ring.inventory.has(Feature::StampCompletions);
+            if by_hand { "receive stamps, transmit stamps by error queue" } else { "receive stamps" }.to_owned()
+        }));
         EngineAccount {
             engine: "uring".to_owned(),
-            features: self.ring.inventory.features(),
+            features,
             missing: self.ring.inventory.missing(),
-            stamps_discarded: self.stamping.relation.discarded(),
+            stamps_discarded: self.stamping.as_ref().map_or(0, |s| s.relation.discarded()),
             overflows: self.ring.overflows,
             issue_uncertainty_max_ns: self.uncertainty,
         }
@@ -444,7 +462,7 @@ impl<C: Clock, Q: Completion> Drop for UringEngine<C, Q> {
                 }
                 mem::forget(mem::take(&mut self.bodies));
                 mem::forget(mem::take(&mut self.targets));
-                mem::forget(mem::replace(&mut self.stamping.message, Box::new(no_message())));
+                mem::forget(self.stamping.take());
             }
             Some(_) => self.ring.unregister_buffers(buffers::GROUP),
             None => {}

@@ -13,6 +13,7 @@ use crate::analyze::gate::{self, Rule, SlaReport};
 use crate::analyze::summary::{Figures, Responses, measured, throughput};
 use crate::analyze::validity::{self, Validity, Verdict};
 use crate::facts::{Host, Round, ThreadTimes};
+use crate::load::io::EngineAccount;
 use crate::load::time::Nanos;
 use crate::plan::Plan;
 use crate::record::{Key, RELATIVE_ERROR, Tally};
@@ -215,6 +216,9 @@ pub struct ThreadRow {
     /// The scheduler's account.
     #[serde(flatten)]
     pub times: ThreadTimes,
+    /// What its engine used of the kernel, and what it could not have.
+    #[serde(default)]
+    pub engine: EngineAccount,
 }
 
 /// A per-request log.
@@ -529,6 +533,7 @@ fn round_report(round: &Round, position: u32) -> RoundReport {
                 stalled_ns: t.counts.stalled,
                 longest_stall_ns: t.counts.longest_stall,
                 times: t.times,
+                engine: t.engine.clone(),
             })
             .collect(),
     }

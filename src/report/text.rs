@@ -128,12 +128,33 @@ fn heading(text: &mut String, report: &Report) {
     let client = &report.plan.client;
     let _ = writeln!(
         text,
-        "{}; {} on processors {:?}, seed {}\n",
+        "{}; {} on processors {:?}, seed {}",
         report.plan.load_in_words(),
         client.engine.name(),
         client.cpus,
         report.plan.seed
     );
+    engine(text, report);
+    text.push('\n');
+}
+
+/// What ran, by the account of the first thread (all have the same kernel), and the worst of all threads.
+fn engine(text: &mut String, report: &Report) {
+    let all = || report.rounds.iter().flat_map(|round| &round.threads).map(|thread| &thread.engine);
+    let Some(first) = all().find(|account| !account.engine.is_empty()) else { return };
+    let _ = write!(text, "engine: {} ({})", first.engine, first.features.join(", "));
+    let uncertainty = all().map(|account| account.issue_uncertainty_max_ns).max().unwrap_or_default();
+    if uncertainty > Nanos::ZERO {
+        let _ = write!(text, "; a send may have left up to {uncertainty} after its stamp");
+    }
+    let overflows: u64 = all().map(|account| account.overflows).sum();
+    if overflows > 0 {
+        let _ = write!(text, "; completions waited for room {overflows} times");
+    }
+    text.push('\n');
+    if !first.missing.is_empty() {
+        let _ = writeln!(text, "  without {}", first.missing.join("; "));
+    }
 }
 
 fn target(plan: &Plan) -> String {

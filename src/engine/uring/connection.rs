@@ -75,15 +75,16 @@ impl<C: Clock, Q: Completion> UringEngine<C, Q> {
             0 => socket::connect_result(socket),
             failed => Err(Errno::from_raw_os_error(-failed)),
         };
-        let stamped = result.and_then(|()| stamps::enable(socket.as_fd(), self.stamping.stamps));
-        if let Err(errno) = stamped {
+        let stamps = self.stamping.as_ref().map_or(Stamps::User, |stamping| stamping.stamps);
+        if let Err(errno) = result.and_then(|()| stamps::enable(socket.as_fd(), stamps)) {
             self.connect_failed(conn, connecting, close_reason(errno), now);
             return Ok(());
         }
         self.targets[connecting.target.0 as usize].first = connecting.at;
         sink(conn, Event::Connected, Stamp::at(now));
         // Armed before the first send: a stamp that is there already would end the wait for stamps at once.
-        if self.stamping.stamps == Stamps::RxTx {
+        if stamps == Stamps::RxTx {
+            self.slots[conn.index as usize].unstamped.reserve(4); // now, not under the first request
             self.arm_stamps(conn, sink)?;
         }
         self.arm_receive(conn, sink)

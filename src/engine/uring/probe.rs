@@ -14,6 +14,7 @@ use super::receive::TX_TIMESTAMP;
 use super::ring::{Completion, Ring};
 use super::Wanted;
 use crate::engine::Clock;
+use crate::load::io::Stamps;
 use crate::load::time::Nanos;
 use crate::sys::clock::Monotonic;
 
@@ -108,31 +109,42 @@ fn try_multishot<Q: Completion>(
     })
 }
 
-/// Whether transmit stamps come as completions: a wait for them can be begun, and cancelled.
-pub(super) fn stamp_completions<Q: Completion>(ring: &mut Ring<Q>, wanted: Wanted) -> io::Result<()> {
-    let lacks = |ring: &mut Ring<Q>, why: &str| {
-        ring.inventory.lacks(Feature::StampCompletions, format!("{why}; the error queues are read instead"));
-        Ok(())
-    };
+/// What stamps there are where all were asked for: transmit stamps come as completions, or are read from the error queues.
+pub(super) fn departures<Q: Completion>(ring: &mut Ring<Q>, wanted: Wanted) -> io::Result<Stamps> {
+    if !ring.inventory.has(Feature::MultishotReceive) {
+        // io_uring tries an operation again whenever the error queue holds something; a single receive would spin there.
+        let why = "they need multishot receive; there are none";
+        ring.inventory.lacks(Feature::StampCompletions, why);
+        return Ok(Stamps::Rx);
+    }
+    match try_stamp_completions(ring, wanted)? {
+        None => ring.inventory.gained(Feature::StampCompletions),
+        Some(why) => ring
+            .inventory
+            .lacks(Feature::StampCompletions, format!("{why}; the error queues are read instead")),
+    }
+    Ok(Stamps::RxTx)
+}
+
+/// A wait for stamps can be begun, and cancelled; why not.
+fn try_stamp_completions<Q: Completion>(ring: &mut Ring<Q>, wanted: Wanted) -> io::Result<Option<String>> {
     if !wanted.features.has(Feature::StampCompletions) {
-        return lacks(ring, "not asked for");
+        return Ok(Some("not asked for".to_owned()));
     }
     if !Q::WIDE {
-        return lacks(ring, "completions have no room for them");
+        return Ok(Some("completions have no room for them".to_owned()));
     }
     let socket = UdpSocket::bind("127.0.0.1:0")?;
     let wait = opcode::UringCmd16::new(types::Fd(socket.as_raw_fd()), TX_TIMESTAMP).build();
     push(ring, &wait.user_data(PROBE));
     push(ring, &opcode::AsyncCancel::new(PROBE).build().user_data(CANCEL));
     let all = completions(ring, |c| c.user_data() == PROBE)?;
-    match all.iter().find(|c| c.user_data() == PROBE).map(|c| Errno::from_raw_os_error(-c.result())) {
-        Some(Errno::CANCELED) => {
-            ring.inventory.gained(Feature::StampCompletions);
-            Ok(())
-        }
-        Some(errno) => lacks(ring, &errno.to_string()),
-        None => lacks(ring, "it did not answer when tried"),
-    }
+    let ended = all.iter().find(|c| c.user_data() == PROBE);
+    Ok(match ended.map(|c| Errno::from_raw_os_error(-c.result())) {
+        Some(Errno::CANCELED) => None,
+        Some(errno) => Some(errno.to_string()),
+        None => Some("it did not answer when tried".to_owned()),
+    })
 }
 
 /// Completions until one is as asked for, or patience is over.

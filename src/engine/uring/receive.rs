@@ -11,9 +11,9 @@ use super::buffers::{BUFFER_BYTES, GROUP, Inbox};
 use super::feature::Feature;
 use super::ring::Completion;
 use super::slot::Kind;
-use super::{UringEngine, close_reason};
+use super::{Stamping, UringEngine, close_reason};
 use crate::engine::Clock;
-use crate::load::io::{CloseReason, ConnId, Event, Stamp, Stamps};
+use crate::load::io::{CloseReason, ConnId, Event, Stamp};
 use crate::load::time::Nanos;
 use crate::sys::stamps;
 
@@ -31,22 +31,21 @@ impl<C: Clock, Q: Completion> UringEngine<C, Q> {
         conn: ConnId,
         sink: &mut impl FnMut(ConnId, Event<'_>, Stamp),
     ) -> io::Result<()> {
-        let stamped = self.stamping.stamps != Stamps::User;
         let multishot = self.ring.inventory.has(Feature::MultishotReceive);
         let slot = &mut self.slots[conn.index as usize];
         let fd = slot.fd();
-        let entry = match (&self.pool, multishot) {
-            (Some(_), true) if stamped => {
-                opcode::RecvMsgMulti::new(fd, &raw const *self.stamping.message, GROUP).build()
+        let entry = match (&self.pool, &self.stamping) {
+            (Some(_), Some(stamping)) => {
+                opcode::RecvMsgMulti::new(fd, &raw const *stamping.message, GROUP).build()
             }
-            (Some(_), true) => opcode::RecvMulti::new(fd, GROUP).build(),
-            (Some(_), false) => opcode::Recv::new(fd, std::ptr::null_mut(), BUFFER_BYTES as u32)
+            (Some(_), None) if multishot => opcode::RecvMulti::new(fd, GROUP).build(),
+            (Some(_), None) => opcode::Recv::new(fd, std::ptr::null_mut(), BUFFER_BYTES as u32)
                 .buf_group(GROUP)
                 .build()
                 .flags(io_uring::squeue::Flags::BUFFER_SELECT),
-            (None, _) => {
+            (None, stamping) => {
                 let inbox = slot.inbox.get_or_insert_with(Inbox::new);
-                if stamped {
+                if stamping.is_some() {
                     opcode::RecvMsg::new(fd, inbox.message()).build()
                 } else {
                     opcode::Recv::new(fd, inbox.pointer(), BUFFER_BYTES as u32).build()
@@ -100,16 +99,16 @@ impl<C: Clock, Q: Completion> UringEngine<C, Q> {
         now: Nanos,
         sink: &mut impl FnMut(ConnId, Event<'_>, Stamp),
     ) -> bool {
-        let stamped = self.stamping.stamps != Stamps::User;
         let parsed;
-        let (bytes, control) = match (&self.pool, cqueue::buffer_select(flags)) {
-            (Some(pool), Some(id)) if stamped => {
-                parsed = RecvMsgOut::parse(pool.bytes(id, length), &self.stamping.message)
+        let buffer = self.pool.as_ref().zip(cqueue::buffer_select(flags));
+        let (bytes, control) = match (buffer, &self.stamping) {
+            (Some((pool, id)), Some(stamping)) => {
+                parsed = RecvMsgOut::parse(pool.bytes(id, length), &stamping.message)
                     .expect("the kernel leaves the room that it was told to");
                 (parsed.payload_data(), parsed.control_data())
             }
-            (Some(pool), Some(id)) => (pool.bytes(id, length), &[][..]),
-            _ => {
+            (Some((pool, id)), None) => (pool.bytes(id, length), &[][..]),
+            (None, _) => {
                 let inbox = self.slots[conn.index as usize].inbox.as_ref();
                 inbox.expect("a receive without pool has an inbox").received(length)
             }
@@ -117,8 +116,9 @@ impl<C: Clock, Q: Completion> UringEngine<C, Q> {
         if bytes.is_empty() {
             return false;
         }
-        let wall = if stamped { stamps::wall_stamp(control) } else { None };
-        let kernel = wall.and_then(|wall| self.stamping.relation.monotonic(wall, now));
+        let kernel = self.stamping.as_mut().and_then(|stamping| {
+            stamps::wall_stamp(control).and_then(|wall| stamping.relation.monotonic(wall, now))
+        });
         sink(conn, Event::Received(bytes), Stamp { at: now, kernel });
         true
     }
@@ -169,12 +169,25 @@ impl<C: Clock, Q: Completion> UringEngine<C, Q> {
         }
         if flags >> STAMP_KIND_SHIFT == 0
             && let Some(wall) = completion.wall()
-            && let Some(tag) = slot.stamped(completion.result() as u32)
         {
-            let kernel = self.stamping.relation.monotonic(wall, now);
-            sink(conn, Event::Transmitted(tag), Stamp { at: now, kernel });
+            self.departed(conn, stamps::Departure { byte: completion.result() as u32, wall }, now, sink);
         }
         Ok(())
+    }
+
+    fn departed(
+        &mut self,
+        conn: ConnId,
+        departure: stamps::Departure,
+        now: Nanos,
+        sink: &mut impl FnMut(ConnId, Event<'_>, Stamp),
+    ) {
+        if let Some(tag) = self.slots[conn.index as usize].stamped(departure.byte)
+            && let Some(stamping) = &mut self.stamping
+        {
+            let kernel = stamping.relation.monotonic(departure.wall, now);
+            sink(conn, Event::Transmitted(tag), Stamp { at: now, kernel });
+        }
     }
 
     /// Before data is delivered, where stamps do not come as completions: a stamp belongs to what comes next.
@@ -184,7 +197,8 @@ impl<C: Clock, Q: Completion> UringEngine<C, Q> {
         now: Nanos,
         sink: &mut impl FnMut(ConnId, Event<'_>, Stamp),
     ) {
-        let by_hand = self.stamping.stamps == Stamps::RxTx && !self.ring.inventory.has(Feature::StampCompletions);
+        let departures = self.stamping.as_ref().is_some_and(Stamping::departures);
+        let by_hand = departures && !self.ring.inventory.has(Feature::StampCompletions);
         if by_hand && !self.slots[conn.index as usize].unstamped.is_empty() {
             self.read_departures(conn, now, sink);
         }
@@ -197,13 +211,10 @@ impl<C: Clock, Q: Completion> UringEngine<C, Q> {
         sink: &mut impl FnMut(ConnId, Event<'_>, Stamp),
     ) {
         for _ in 0..ERRORS_MAX {
-            let slot = &mut self.slots[conn.index as usize];
-            let socket = slot.socket.as_ref().expect("it is open").as_fd();
+            let socket = self.slots[conn.index as usize].socket.as_ref().expect("it is open").as_fd();
             let Ok(departure) = stamps::next_departure(socket) else { return };
-            let Some(departure) = departure else { continue };
-            if let Some(tag) = slot.stamped(departure.byte) {
-                let kernel = self.stamping.relation.monotonic(departure.wall, now);
-                sink(conn, Event::Transmitted(tag), Stamp { at: now, kernel });
+            if let Some(departure) = departure {
+                self.departed(conn, departure, now, sink);
             }
         }
     }
