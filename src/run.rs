@@ -439,13 +439,13 @@ impl Job<'_> {
     fn pin(&self) -> io::Result<Setup> {
         affinity::pin_current(self.plan.client.cpus[self.thread]).map_err(io::Error::other)?;
         affinity::sharpen_timers();
-        let closed = matches!(self.plan.load, Load::Closed { .. } | Load::Users { .. });
+        let open = self.plan.load.think().is_none();
         Ok(Setup {
             connections: self.settings().connections,
             targets: vec![self.running.addresses.clone()],
             bodies: self.material.bodies(),
             stamps: self.plan.client.stamps,
-            small_batches: !closed || self.plan.client.stamps != Stamps::User,
+            small_batches: open || self.plan.client.stamps != Stamps::User,
         })
     }
 

@@ -7,20 +7,24 @@ use std::time::Duration;
 use serde_json::json;
 use xxhash_rust::xxh64::xxh64;
 
-use crate::support::{Heard, Rows, Scratch, Scripted, Stub, check_report, exchange, judged, ok};
+use crate::support::{ENGINES, Heard, Rows, Scratch, Scripted, Stub, check_report, exchange, judged, ok};
 
 mod answers;
 mod compare;
+<<<<<<< HEAD
 mod instrument;
+=======
+mod engines;
+>>>>>>> da23a22 (tests: one end-to-end suite over both engines, faults too)
 mod loads;
 
 const MODELS: [&str; 4] = ["single", "threads", "pool", "per-core"];
 
 /// Forty requests in the given way; everything that must hold for a healthy stub.
-fn forty(model: &str, keepalive: &str, load: &str) {
+fn forty(engine: &str, model: &str, keepalive: &str, load: &str) {
     let scratch = Scratch::new("forty");
     let flags = format!(
-        "run --stub {model} --workers 3 --service fixed:1ms --keepalive {keepalive} {load} -n 40 -c 4 --wait park --warmup 6"
+        "run --engine {engine} --stub {model} --workers 3 --service fixed:1ms --keepalive {keepalive} {load} -n 40 -c 4 --wait park --warmup 6"
     );
     let finished = scratch.hairspring(&flags).run().expect(0);
     let report = scratch.json("results/report.json");
@@ -57,14 +61,19 @@ fn forty(model: &str, keepalive: &str, load: &str) {
     }
     let accepted = report["evidence"]["server_stats"][0]["accepted"].as_u64().unwrap();
     assert_eq!(accepted, connects + 1, "the server saw other connections than the client made (and /stats)");
+    for thread in report["rounds"][0]["threads"].as_array().unwrap() {
+        assert_eq!(thread["engine"]["engine"], engine);
+    }
     let log = json!([{"file": "requests.csv", "rows": 40, "lost": 0, "error": null}]);
     assert_eq!(report["logs"], log);
 }
 
 fn forty_in_every_way(model: &str) {
-    for keepalive in ["on", "off", "3"] {
-        for load in ["", "--rate 1000/s"] {
-            forty(model, keepalive, load);
+    for engine in ENGINES {
+        for keepalive in ["on", "off", "3"] {
+            for load in ["", "--rate 1000/s"] {
+                forty(engine, model, keepalive, load);
+            }
         }
     }
 }
@@ -280,11 +289,15 @@ fn large_bodies_go_both_ways_whole() {
         let text = if heard.body == body { "y".repeat(2_000_000) } else { "damaged".to_owned() };
         ok(&text)
     });
-    let flags = format!("run {} -n 6 -c 2 --wait park --body-file large.bin", server.url("/"));
-    scratch.hairspring(&flags).run().expect(0);
-    let rows = check_report(&scratch.json("results/report.json"), &scratch.path("results/requests.csv"));
-    for row in &rows.rows {
-        assert_eq!(row.text("outcome"), "200");
-        assert!(row.ns("bytes_sent") > 3_000_000 && row.ns("bytes_received") > 2_000_000, "{row:?}");
+    for engine in ENGINES {
+        let flags =
+            format!("run {} --engine {engine} -n 6 -c 2 --wait park --body-file large.bin", server.url("/"));
+        scratch.hairspring(&flags).arg(format!("--out={engine}")).run().expect(0);
+        let report = scratch.json(&format!("{engine}/report.json"));
+        let rows = check_report(&report, &scratch.path(&format!("{engine}/requests.csv")));
+        for row in &rows.rows {
+            assert_eq!(row.text("outcome"), "200");
+            assert!(row.ns("bytes_sent") > 3_000_000 && row.ns("bytes_received") > 2_000_000, "{row:?}");
+        }
     }
 }

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Peer, Rows, Scratch, Scripted, answer, check_report, judged, ok, patched};
+use crate::support::{
+    ENGINES, Peer, Row, Rows, Scratch, Scripted, answer, check_report, judged, ok, patched,
+};
 
 mod interrupts;
 mod machine;
@@ -25,7 +27,7 @@ fn run_of(server: &Scripted, n: u64, flags: &str, code: i32) -> (Value, Rows) {
 
 /// Eight requests of which every second meets a fault; it must become `class` (with `detail`), and the other four must
 /// be none the worse.
-fn half(class: &str, detail: &str, fault: impl Fn(&mut Peer) -> bool + Send + Sync + 'static) -> Rows {
+fn half(class: &str, detail: &str, fault: impl Fn(&mut Peer) -> bool + Send + Sync + 'static) -> Vec<Row> {
     half_with("", class, detail, fault)
 }
 
@@ -34,7 +36,7 @@ fn half_with(
     class: &str,
     detail: &str,
     fault: impl Fn(&mut Peer) -> bool + Send + Sync + 'static,
-) -> Rows {
+) -> Vec<Row> {
     let server = Scripted::new(move |mut peer| {
         while let Some(heard) = peer.request() {
             if heard.id().parse::<u64>().unwrap().is_multiple_of(2) {
@@ -46,16 +48,21 @@ fn half_with(
             }
         }
     });
-    let (report, rows) = run_of(&server, 8, &format!("-c 1 --keepalive off {flags}"), 0);
-    assert_eq!(report["outcomes"], json!({"200": 4, class: 4}));
-    for row in &rows.rows {
-        let faulty = row.ns("request_id") % 2 == 1;
-        assert_eq!(row.text("outcome"), if faulty { class } else { "200" });
-        assert_eq!(row.text("status_code"), if faulty { "-1" } else { "200" });
-        assert_eq!(row.text("detail"), if faulty { detail } else { "" });
+    let mut all = Vec::new();
+    for (before, engine) in ENGINES.into_iter().enumerate() {
+        let flags = format!("--engine {engine} -c 1 --keepalive off {flags}");
+        let (report, rows) = run_of(&server, 8, &flags, 0);
+        assert_eq!(report["outcomes"], json!({"200": 4, class: 4}), "{engine}");
+        for row in &rows.rows {
+            let faulty = row.ns("request_id") % 2 == 1;
+            assert_eq!(row.text("outcome"), if faulty { class } else { "200" });
+            assert_eq!(row.text("status_code"), if faulty { "-1" } else { "200" });
+            assert_eq!(row.text("detail"), if faulty { detail } else { "" });
+        }
+        assert_eq!(server.heard().len(), 8 * (before + 1), "a failed request must not be sent again");
+        all.extend(rows.rows);
     }
-    assert_eq!(server.heard().len(), 8, "a failed request must not be sent again");
-    rows
+    all
 }
 
 #[test]
@@ -173,7 +180,7 @@ fn answers_that_do_not_come_in_time() {
         peer.hold();
         false
     });
-    for row in rows.rows.iter().filter(|row| row.text("outcome") == "timeout") {
+    for row in rows.iter().filter(|row| row.text("outcome") == "timeout") {
         assert!(row.ns("done_ns") - row.ns("issued_ns") >= 150_000_000, "{row:?}");
     }
     // an answer that trickles is not in time either: the limit is for the last byte
@@ -207,11 +214,13 @@ fn timeouts_are_counted_by_their_rule() {
 #[test]
 fn a_server_that_resets_whoever_comes() {
     let server = Scripted::new(Peer::reset);
-    let (report, rows) = run_of(&server, 40, "-c 4", 1);
-    assert_eq!(report["outcomes"], json!({"reset": 40}));
-    assert!(rows.rows.iter().all(|row| row.text("status_code") == "-1"));
-    let connects = report["totals"]["connects"].as_u64().unwrap();
-    assert!(connects < 4_000, "{connects} connections for 40 requests");
+    for engine in ENGINES {
+        let (report, rows) = run_of(&server, 40, &format!("--engine {engine} -c 4"), 1);
+        assert_eq!(report["outcomes"], json!({"reset": 40}), "{engine}");
+        assert!(rows.rows.iter().all(|row| row.text("status_code") == "-1"));
+        let connects = report["totals"]["connects"].as_u64().unwrap();
+        assert!(connects < 4_000, "{connects} connections for 40 requests");
+    }
 }
 
 /// A connection that is gone before its request could be sent may be replaced, but not without end.
@@ -229,19 +238,24 @@ fn a_server_that_closes_whoever_comes() {
             }
         }
     });
-    let scratch = Scratch::new("closes");
-    let flags = format!("run http://{addr}/ -n 300 -c 300 --wait park");
-    let finished = scratch.hairspring(&flags).run();
+    let finished = ENGINES.map(|engine| {
+        let scratch = Scratch::new("closes");
+        let flags = format!("run http://{addr}/ --engine {engine} -n 300 -c 300 --wait park");
+        let finished = scratch.hairspring(&flags).run();
+        (scratch, finished)
+    });
     stop.store(true, Ordering::Relaxed);
     let _ = TcpStream::connect(addr);
     closing.join().unwrap();
-    assert_eq!(finished.code(), 1, "{finished}");
-    let report = scratch.json("results/report.json");
-    check_report(&report, &scratch.path("results/requests.csv")).expect_ids(300);
-    let count = |class: &str| report["outcomes"][class].as_u64().unwrap_or(0);
-    assert_eq!(count("no-response") + count("reset"), 300, "{}", report["outcomes"]);
-    let connects = report["totals"]["connects"].as_u64().unwrap();
-    assert!(connects <= 300 * 5, "{connects} connections for 300 requests");
+    for (scratch, finished) in finished {
+        assert_eq!(finished.code(), 1, "{finished}");
+        let report = scratch.json("results/report.json");
+        check_report(&report, &scratch.path("results/requests.csv")).expect_ids(300);
+        let count = |class: &str| report["outcomes"][class].as_u64().unwrap_or(0);
+        assert_eq!(count("no-response") + count("reset"), 300, "{}", report["outcomes"]);
+        let connects = report["totals"]["connects"].as_u64().unwrap();
+        assert!(connects <= 300 * 5, "{connects} connections for 300 requests");
+    }
 }
 
 #[test]
@@ -257,10 +271,12 @@ fn a_reset_on_a_reused_connection() {
                 peer.reset();
             }
         });
-        let (report, rows) = run_of(&server, 6, "-c 1", 0);
-        assert_eq!(report["outcomes"], json!({"200": 3, class: 3}));
-        let classes: Vec<&str> = rows.rows.iter().map(|row| row.text("outcome")).collect();
-        assert_eq!(classes, ["200", class, "200", class, "200", class]);
+        for engine in ENGINES {
+            let (report, rows) = run_of(&server, 6, &format!("--engine {engine} -c 1"), 0);
+            assert_eq!(report["outcomes"], json!({"200": 3, class: 3}), "{engine}");
+            let classes: Vec<&str> = rows.rows.iter().map(|row| row.text("outcome")).collect();
+            assert_eq!(classes, ["200", class, "200", class, "200", class]);
+        }
     }
 }
 
@@ -274,16 +290,18 @@ fn a_full_backlog_is_a_connect_timeout() {
     let full: Vec<TcpStream> =
         (0..8).map_while(|_| TcpStream::connect_timeout(&addr, Duration::from_millis(300)).ok()).collect();
     assert!((1..8).contains(&full.len()), "the backlog cannot be filled: {}", full.len());
-    let scratch = Scratch::new("backlog");
-    let flags = format!("run http://{addr}/ -n 4 -c 2 --connect-timeout 200ms --wait park");
-    scratch.hairspring(&flags).deadline(Duration::from_secs(15)).run().expect(1);
-    let report = scratch.json("results/report.json");
-    let rows = check_report(&report, &scratch.path("results/requests.csv"));
-    assert_eq!(report["outcomes"], json!({"connect-timeout": 4}));
-    for row in &rows.rows {
-        assert!(
-            row.ns("done_ns") - row.ns("intended_ns") >= 200_000_000 && row.number("issued_ns").is_none()
-        );
+    for engine in ENGINES {
+        let scratch = Scratch::new("backlog");
+        let flags =
+            format!("run http://{addr}/ --engine {engine} -n 4 -c 2 --connect-timeout 200ms --wait park");
+        scratch.hairspring(&flags).deadline(Duration::from_secs(15)).run().expect(1);
+        let report = scratch.json("results/report.json");
+        let rows = check_report(&report, &scratch.path("results/requests.csv"));
+        assert_eq!(report["outcomes"], json!({"connect-timeout": 4}), "{engine}");
+        for row in &rows.rows {
+            let waited = row.ns("done_ns") - row.ns("intended_ns");
+            assert!(waited >= 200_000_000 && row.number("issued_ns").is_none(), "{row:?}");
+        }
     }
 }
 

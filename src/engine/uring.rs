@@ -225,12 +225,7 @@ impl<C: Clock, Q: Completion> UringEngine<C, Q> {
         }
     }
 
-    fn announce(
-        &mut self,
-        issued: Nanos,
-        returned: Nanos,
-        sink: &mut impl FnMut(ConnId, Event<'_>, Stamp),
-    ) {
+    fn announce(&mut self, issued: Nanos, returned: Nanos, sink: &mut impl FnMut(ConnId, Event<'_>, Stamp)) {
         self.uncertainty = self.uncertainty.max(returned.saturating_sub(issued));
         for (conn, tag) in self.unannounced.drain(..) {
             sink(conn, Event::Sent(tag), Stamp::at(issued));
@@ -426,7 +421,8 @@ impl<C: Clock, Q: Completion> Engine for UringEngine<C, Q> {
         let mut features = self.ring.inventory.features();
         features.extend(self.stamping.as_ref().map(|stamping| {
             let by_hand = stamping.departures() && !self.ring.inventory.has(Feature::StampCompletions);
-            if by_hand { "receive stamps, transmit stamps by error queue" } else { "receive stamps" }.to_owned()
+            if by_hand { "receive stamps, transmit stamps by error queue" } else { "receive stamps" }
+                .to_owned()
         }));
         EngineAccount {
             engine: "uring".to_owned(),

@@ -15,6 +15,9 @@ pub(crate) use servers::{Nginx, Python, Stub, exchange, free_port, has, skipped}
 
 use std::time::{Duration, Instant};
 
+/// The engines that run on real sockets, as `--engine` calls them.
+pub(crate) const ENGINES: [&str; 2] = ["epoll", "uring"];
+
 /// Asks `done` until it is true; false if it never was within `patience`.
 pub(crate) fn eventually(patience: Duration, mut done: impl FnMut() -> bool) -> bool {
     let began = Instant::now();

@@ -20,12 +20,13 @@ pub(crate) struct Hairspring<'a> {
     deadline: Duration,
     stdout: Option<Stdio>,
     limit: Option<String>,
+    wrapper: Vec<String>,
 }
 
 impl<'a> Hairspring<'a> {
     pub(super) fn new(scratch: &'a Scratch, flags: &str) -> Self {
         let args = flags.split_whitespace().map(str::to_owned).collect();
-        Self { scratch, args, deadline: DEADLINE, stdout: None, limit: None }
+        Self { scratch, args, deadline: DEADLINE, stdout: None, limit: None, wrapper: Vec::new() }
     }
 
     /// One more argument, as it is.
@@ -57,11 +58,24 @@ impl<'a> Hairspring<'a> {
         self
     }
 
+    /// It is run by another program, given with its arguments: `strace -f …`.
+    pub(crate) fn under(mut self, wrapper: &str) -> Self {
+        self.wrapper = wrapper.split_whitespace().map(str::to_owned).collect();
+        self
+    }
+
     /// Starts it and returns at once.
     pub(crate) fn start(self) -> Running {
         let program = env!("CARGO_BIN_EXE_hairspring");
         let mut command = match &self.limit {
-            None => Command::new(program),
+            None => match &self.wrapper[..] {
+                [] => Command::new(program),
+                [wrapper, flags @ ..] => {
+                    let mut command = Command::new(wrapper);
+                    command.args(flags).arg(program);
+                    command
+                }
+            },
             Some(limit) => {
                 let mut shell = Command::new("sh");
                 shell.args(["-c", &format!("trap '' XFSZ; ulimit {limit} && exec \"$0\" \"$@\""), program]);

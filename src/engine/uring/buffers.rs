@@ -32,7 +32,8 @@ struct Memory {
 
 impl Memory {
     fn zeroed(bytes: usize, align: usize) -> Self {
-        let layout = Layout::from_size_align(bytes, align).expect("sizes are small and alignments powers of 2");
+        let layout =
+            Layout::from_size_align(bytes, align).expect("sizes are small and alignments powers of 2");
         assert!(bytes > 0);
         // SAFETY: the layout has a size.
         let start = unsafe { alloc_zeroed(layout) };

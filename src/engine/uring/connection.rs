@@ -141,7 +141,9 @@ impl<C: Clock, Q: Completion> UringEngine<C, Q> {
     pub(super) fn cancel_again(&mut self, conn: ConnId) {
         let slot = self.slots.get(conn.index as usize).filter(|slot| slot.generation == conn.generation);
         let missed = |slot: &Slot| {
-            (slot.closing.is_some() || slot.broken.is_some()) && slot.cancels == 0 && !slot.in_kernel.is_empty()
+            (slot.closing.is_some() || slot.broken.is_some())
+                && slot.cancels == 0
+                && !slot.in_kernel.is_empty()
         };
         if slot.is_some_and(missed) {
             self.cancel_all(conn);

@@ -8,11 +8,11 @@ use std::os::unix::net::UnixStream;
 use io_uring::{cqueue, opcode, squeue, types};
 use rustix::io::Errno;
 
+use super::Wanted;
 use super::buffers::{GROUP, Pool};
 use super::feature::{Feature, Features};
 use super::receive::TX_TIMESTAMP;
 use super::ring::{Completion, Ring};
-use super::Wanted;
 use crate::engine::Clock;
 use crate::load::io::Stamps;
 use crate::load::time::Nanos;

@@ -204,12 +204,7 @@ impl<C: Clock, Q: Completion> UringEngine<C, Q> {
         }
     }
 
-    fn read_departures(
-        &mut self,
-        conn: ConnId,
-        now: Nanos,
-        sink: &mut impl FnMut(ConnId, Event<'_>, Stamp),
-    ) {
+    fn read_departures(&mut self, conn: ConnId, now: Nanos, sink: &mut impl FnMut(ConnId, Event<'_>, Stamp)) {
         for _ in 0..ERRORS_MAX {
             let socket = self.slots[conn.index as usize].socket.as_ref().expect("it is open").as_fd();
             let Ok(departure) = stamps::next_departure(socket) else { return };

@@ -139,7 +139,8 @@ impl<Q: Completion> Ring<Q> {
         let lacking: Vec<&str> =
             NEEDED.into_iter().filter(|(code, _)| !probe.is_supported(*code)).map(|(_, name)| name).collect();
         if !lacking.is_empty() || !self.ring.params().is_feature_ext_arg() {
-            let what = if lacking.is_empty() { "waits with a timeout".to_owned() } else { lacking.join(", ") };
+            let what =
+                if lacking.is_empty() { "waits with a timeout".to_owned() } else { lacking.join(", ") };
             return Err(io::Error::other(format!(
                 "this kernel's io_uring is too old, it has no {what} (Linux 5.11 has): use --engine epoll"
             )));
@@ -239,7 +240,12 @@ impl<Q: Completion> Ring<Q> {
         Ok(())
     }
 
-    fn enter(&mut self, at_least: u32, flags: EnterFlags, args: Option<&SubmitArgs<'_, '_>>) -> io::Result<()> {
+    fn enter(
+        &mut self,
+        at_least: u32,
+        flags: EnterFlags,
+        args: Option<&SubmitArgs<'_, '_>>,
+    ) -> io::Result<()> {
         loop {
             let queued = self.ring.submission().len();
             match self.call(queued as u32, at_least, flags, args) {
@@ -270,15 +276,7 @@ impl<Q: Completion> Ring<Q> {
         // SAFETY: the argument is null or points to an `io_uring_getevents_arg` with its true length (EXT_ARG is then set),
         // and what the entries point to was vouched for in `push`.
         let result = unsafe {
-            libc::syscall(
-                libc::SYS_io_uring_enter,
-                descriptor,
-                submit,
-                at_least,
-                flags.bits(),
-                pointer,
-                size,
-            )
+            libc::syscall(libc::SYS_io_uring_enter, descriptor, submit, at_least, flags.bits(), pointer, size)
         };
         if result < 0 { Err(last_errno()) } else { Ok(result as usize) }
     }

@@ -187,10 +187,14 @@ impl Outgoing {
             self.parts = [part(head), part(body)];
             self.message.msg_iov = self.parts.as_mut_ptr();
             self.message.msg_iovlen = 2;
-            return opcode::SendMsg::new(fd, &raw const self.message).flags(libc::MSG_NOSIGNAL as u32).build();
+            return opcode::SendMsg::new(fd, &raw const self.message)
+                .flags(libc::MSG_NOSIGNAL as u32)
+                .build();
         }
         let rest = if head.is_empty() { body } else { head };
-        opcode::Send::new(fd, rest.as_ptr(), rest.len().min(SEND_MAX) as u32).flags(libc::MSG_NOSIGNAL).build()
+        opcode::Send::new(fd, rest.as_ptr(), rest.len().min(SEND_MAX) as u32)
+            .flags(libc::MSG_NOSIGNAL)
+            .build()
     }
 }
 
