@@ -127,7 +127,7 @@ fn round(plan: &Plan, index: u32, queue: Nanos) -> Round {
             engine: EngineAccount {
                 engine: "uring".to_owned(),
                 features: ["submit all", "multishot receive"].map(str::to_owned).into(),
-                missing: vec!["no iowait: this kernel does not know it".to_owned()],
+                missing: vec!["waits not booked as iowait: this kernel does not know it".to_owned()],
                 overflows: 3,
                 issue_uncertainty_max_ns: Nanos::from_micros(12),
                 ..EngineAccount::default()

@@ -465,3 +465,6 @@ impl<C: Clock, Q: Completion> Drop for UringEngine<C, Q> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

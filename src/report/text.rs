@@ -153,7 +153,7 @@ fn engine(text: &mut String, report: &Report) {
     }
     text.push('\n');
     if !first.missing.is_empty() {
-        let _ = writeln!(text, "  without {}", first.missing.join("; "));
+        let _ = writeln!(text, "  not used: {}", first.missing.join("; "));
     }
 }
 

@@ -114,5 +114,5 @@ fn what_the_kernel_lacks_is_done_without_and_reported() {
     for feature in ["registered ring: ", "buffer ring: ", "multishot receive: "] {
         assert!(missing.contains(feature), "{missing}: {finished}");
     }
-    assert!(finished.stdout.contains("\n  without "), "{finished}");
+    assert!(finished.stdout.contains("\n  not used: "), "{finished}");
 }

@@ -50,10 +50,10 @@ impl Feature {
             Self::DeferTaskrun => "deferred task work",
             Self::CoopTaskrun => "cooperative task work",
             Self::SubmitAll => "submit all",
-            Self::NoSqArray => "no index array",
+            Self::NoSqArray => "submission without index array",
             Self::RegisteredRing => "registered ring",
             Self::AbsoluteTimeouts => "absolute timeouts",
-            Self::NoIowait => "no iowait",
+            Self::NoIowait => "waits not booked as iowait",
             Self::BufferRing => "buffer ring",
             Self::MultishotReceive => "multishot receive",
             Self::StampCompletions => "transmit stamps as completions",
@@ -144,6 +144,6 @@ mod tests {
         inventory.lacks(Feature::NoIowait, "one");
         inventory.lacks(Feature::NoIowait, "two");
         assert_eq!(inventory.features(), ["buffer ring"]);
-        assert_eq!(inventory.missing(), ["no iowait: one"]);
+        assert_eq!(inventory.missing(), ["waits not booked as iowait: one"]);
     }
 }
