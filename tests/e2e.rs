@@ -11,11 +11,8 @@ use crate::support::{ENGINES, Heard, Rows, Scratch, Scripted, Stub, check_report
 
 mod answers;
 mod compare;
-<<<<<<< HEAD
-mod instrument;
-=======
 mod engines;
->>>>>>> da23a22 (tests: one end-to-end suite over both engines, faults too)
+mod instrument;
 mod loads;
 
 const MODELS: [&str; 4] = ["single", "threads", "pool", "per-core"];

@@ -122,7 +122,7 @@ impl Slot {
     /// Whose last byte that was. Stamps come in order: those of earlier sends will not come any more.
     pub(super) fn stamped(&mut self, last_byte: u32) -> Option<Tag> {
         let at = self.unstamped.iter().position(|&(byte, _)| byte == last_byte)?;
-        self.unstamped.drain(..=at).last().map(|(_, tag)| tag)
+        self.unstamped.drain(..=at).next_back().map(|(_, tag)| tag)
     }
 }
 
