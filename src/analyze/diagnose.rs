@@ -230,7 +230,7 @@ fn warmup(series: &Series, slices: &Slices) -> (Check, Option<ColdStart>) {
         )
     };
     let check = judged(name, Evidence { figure, limit, unit, statistic: None, critical: None, meaning });
-    let cold = (check.outcome == Outcome::Fail).then(|| cold_start(slices, until));
+    let cold = (check.outcome == Outcome::Fail && !unsettled).then(|| cold_start(slices, until));
     (check, cold)
 }
 

@@ -330,7 +330,8 @@ fn predictions(arrivals: Arrivals, station: &Station) -> Result<Vec<Predicted>, 
         (Arrivals::Closed { clients, think_ns }, _) => closed(clients, think_ns, station),
         (Arrivals::Poisson { .. }, Some(offered)) => Ok(poisson(offered, station)
             .ok_or("too close to saturation, or too many servers, for a closed form")?),
-        (Arrivals::Constant { .. }, _) if station.variation < CONSTANT_BELOW && !station.shares => {
+        // at most c are there at once, so each has a server, or a processor, of its own
+        (Arrivals::Constant { .. }, _) if station.variation < CONSTANT_BELOW => {
             let model = format!("D/D/{}", station.servers);
             Ok(vec![(model, Discipline::Fifo, Strength::Exact, Levels::constant(rounded(station.service)))])
         }

@@ -200,8 +200,9 @@ fn solve(mut rows: [[f64; 3]; 3], mut right: [f64; 3]) -> Option<[f64; 3]> {
         }
         for row in column + 1..3 {
             let factor = rows[row][column] / rows[column][column];
-            for k in column..3 {
-                rows[row][k] -= factor * rows[column][k];
+            let pivots = rows[column];
+            for (value, pivot) in rows[row].iter_mut().zip(pivots).skip(column) {
+                *value -= factor * pivot;
             }
             right[row] -= factor * right[column];
         }

@@ -1,3 +1,5 @@
+//! Which model is chosen, and its units.
+
 use super::*;
 
 fn station(servers: u32, service_ms: u64, variation: f64) -> Station {
