@@ -329,7 +329,8 @@ fn merge_slices(mut merger: SliceMerger, load_over: &AtomicBool) -> SliceMerger 
 /// request, so there the memory is made ready; whether another server does is seen when it answers.
 fn path(plan: &Plan) -> Option<RequestPath> {
     // what a probe sends stands in the server's queue too, and would not be in the path
-    let (open, threads) = (plan.load.think().is_none() && plan.client.probe.is_none(), plan.client.cpus.len());
+    let (open, threads) =
+        (plan.load.think().is_none() && plan.client.probe.is_none(), plan.client.cpus.len());
     let stub = matches!(plan.target.server, Server::Stub(_));
     let expected = if stub { plan.expected_requests().unwrap_or(0).div_ceil(threads as u64) } else { 0 };
     open.then(|| RequestPath::for_thread(threads, expected))

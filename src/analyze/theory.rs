@@ -271,7 +271,9 @@ pub fn theory(plan: &Plan, rounds: &[Round], tally: &Tally) -> Theory {
         }
         Err(why) => theory.not_evaluated.push(why.to_owned()),
     }
-    if !matches!(arrivals, Arrivals::Closed { .. }) {
+    if plan.client.probe.is_some() {
+        theory.not_evaluated.push("the ideal path: what the probe sent stood in the same queue".to_owned());
+    } else if !matches!(arrivals, Arrivals::Closed { .. }) {
         match pathwise(rounds, &station) {
             Ok(path) => theory.pathwise = Some(path),
             Err(why) => theory.not_evaluated.push(why),
