@@ -346,6 +346,21 @@ impl Plan {
         OkStatuses::new(self.ok.iter().map(|&(from, to)| from..=to).collect())
     }
 
+    /// About how many requests an open loop has, warm-up included, as far as the plan says without being worked out.
+    pub fn expected_requests(&self) -> Option<u64> {
+        let rate = match &self.load {
+            Load::Constant { rate } | Load::Poisson { rate } => *rate,
+            Load::Replay { rows, .. } => return Some(*rows),
+            Load::Closed { .. } | Load::Users { .. } | Load::Stages { .. } => return None,
+        };
+        let of = |extent: &Extent| {
+            let timed =
+                extent.time.map(|time| (time.as_secs() * rate.milli_per_s as f64 / 1e3).ceil() as u64);
+            extent.count.into_iter().chain(timed).min()
+        };
+        Some(of(&self.measure)?.saturating_add(of(&self.warmup).unwrap_or(0)))
+    }
+
     /// One line that names the load: `closed loop, 400 requests over 20 connections`.
     pub fn load_in_words(&self) -> String {
         let extent = match (self.measure.count, self.measure.time) {

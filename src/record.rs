@@ -16,12 +16,16 @@ use crate::load::time::Nanos;
 mod anatomy;
 mod distribution;
 mod kernel;
+mod passages;
+mod path;
 mod slices;
 mod templates;
 
 pub use anatomy::{Anatomy, Parts};
 pub use distribution::{Distribution, RANGE_MAX, RELATIVE_ERROR};
 pub use kernel::KernelSplit;
+pub use passages::{BLOCK, Moments, Passage, Passages};
+pub use path::{Path, STEPS_MAX, Step};
 pub use slices::{Interval, SLICES_MAX, SliceMerger, SlicePort, Slices, slicing};
 pub use templates::{TemplateTallies, TemplateTally};
 
@@ -354,6 +358,10 @@ pub struct Recorder {
     digests: Option<Digests>,
     log: Option<Log>,
     slicer: Option<slices::Slicer>,
+    path: Option<Path>,
+    passages: Passages,
+    thread: usize,
+    connections: Vec<Moments>,
 }
 
 /// What a thread hands back when it has ended.
@@ -371,6 +379,12 @@ pub struct Recorded {
     pub slices: Slices,
     /// How often a thread had to go on with a slice that was over, because the slices before it were not merged yet.
     pub slices_held: u64,
+    /// What the ideal server is fed with, where it was asked for.
+    pub path: Path,
+    /// Stretches of consecutive requests.
+    pub passages: Passages,
+    /// Of the service times (done − issued), one for each connection slot of each thread.
+    pub connections: Vec<Moments>,
 }
 
 impl Recorder {
@@ -389,6 +403,10 @@ impl Recorder {
             digests: digests.then(|| Digests { by_seq: vec![0; DIGESTS_AT_START] }),
             log,
             slicer: None,
+            path: None,
+            passages: Passages::for_thread(),
+            thread,
+            connections: Vec::new(),
         }
     }
 
@@ -409,8 +427,16 @@ impl Recorder {
         self
     }
 
+    /// From now on, requests are also kept as steps of this path.
+    pub fn follow(&mut self, path: Path) {
+        self.path = Some(path);
+    }
+
     /// Takes in one ended request.
     pub fn record(&mut self, sample: &Sample) {
+        if let Some(path) = &mut self.path {
+            path.record(sample);
+        }
         if sample.id.phase == Phase::Warmup {
             self.warmup.record(sample, &self.ok);
             return;
@@ -428,9 +454,23 @@ impl Recorder {
         {
             digests.record(sample, status);
         }
+        self.passages.record(sample);
+        if let (Outcome::Completed(_), Some(service)) = (sample.outcome, sample.service()) {
+            self.connection(sample.connection).add(service.0 as f64);
+        }
         if let Some(log) = &mut self.log {
             log.push(sample);
         }
+    }
+
+    /// The sums of a connection slot; grown when a slot is first used.
+    fn connection(&mut self, slot: u32) -> &mut Moments {
+        let slot = slot as usize;
+        if self.connections.len() <= slot {
+            let empty = Moments { thread: self.thread, ..Moments::default() };
+            self.connections.resize(slot + 1, empty);
+        }
+        &mut self.connections[slot]
     }
 
     /// The end of this thread's run: `undrawn` requests of its plan never came up.
@@ -458,18 +498,24 @@ impl Recorder {
             log_lost,
             slices: Slices::default(),
             slices_held: self.slicer.map_or(0, slices::Slicer::finish),
+            path: self.path.unwrap_or_default(),
+            passages: self.passages,
+            connections: self.connections,
         }
     }
 }
 
 impl Recorded {
     /// Adds another thread of the same round.
-    pub fn merge(&mut self, other: &Self) {
+    pub fn merge(&mut self, other: Self) {
         self.measured.merge_thread(&other.measured);
         self.warmup.merge_thread(&other.warmup);
         self.digests.merge(&other.digests);
         self.log_lost += other.log_lost;
         self.slices_held += other.slices_held;
+        self.path.merge(other.path);
+        self.passages.merge(&other.passages);
+        self.connections.extend(other.connections);
     }
 }
 

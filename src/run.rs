@@ -24,6 +24,7 @@ use crate::load::rng::mix;
 use crate::load::schedule::{Extent, Load, Offer, Schedule, Shard};
 use crate::load::time::Nanos;
 use crate::plan::{EnginePlan, Material, Plan, Probe, Server, Stub, Target, Url, WaitPlan};
+use crate::record::Path as RequestPath;
 use crate::record::{LogPort, Recorded, Recorder, SliceMerger, SlicePort, slicing};
 use crate::sys::affinity;
 use crate::sys::clock::Monotonic;
@@ -283,13 +284,14 @@ fn measure(
     for result in results {
         let (part, report) =
             result.map_err(|source| RunError::Instrument { what: "a client thread failed", source })?;
-        recorded.merge(&part);
+        recorded.merge(part);
         reports.push(report);
     }
     let probe =
         probed.transpose().map_err(|source| RunError::Instrument { what: "the probe failed", source })?;
     recorded.slices = merger.finish(t0);
     recorded.measured.close_round();
+    recorded.path.close();
     recorded.warmup.close_round();
     let capped = reports.iter().any(|report| report.counts.driver.capped);
     Ok(Round {
@@ -329,6 +331,17 @@ fn merge_slices(mut merger: SliceMerger, load_over: &AtomicBool) -> SliceMerger 
         std::thread::park_timeout(MERGE_EVERY);
     }
     merger
+}
+
+/// What the ideal server will be fed with, for one thread of an open loop. Our stub says how long it worked on each
+/// request, so there the memory is made ready; whether another server does is seen when it answers.
+fn path(plan: &Plan) -> Option<RequestPath> {
+    // what a probe sends stands in the server's queue too, and would not be in the path
+    let (open, threads) =
+        (plan.load.think().is_none() && plan.client.probe.is_none(), plan.client.cpus.len());
+    let stub = matches!(plan.target.server, Server::Stub(_));
+    let expected = if stub { plan.expected_requests().unwrap_or(0).div_ceil(threads as u64) } else { 0 };
+    open.then(|| RequestPath::for_thread(threads, expected))
 }
 
 /// A panic in a thread goes on in this one.
@@ -415,6 +428,9 @@ impl Job<'_> {
         let Some(t0) = t0 else { return Err(io::Error::other("another client thread could not start")) };
         if let Some(slices) = ports.slices {
             recorder.slice(slices, t0);
+        }
+        if let Some(path) = path(self.plan) {
+            recorder.follow(path);
         }
         let schedule = Schedule::new(&offer, self.shard(), t0);
         let before = host::thread_times();

@@ -24,6 +24,8 @@ mod mux;
 mod scenario;
 #[path = "simulation/stage.rs"]
 mod stage;
+#[path = "simulation/theory.rs"]
+mod theory;
 #[path = "simulation/truth.rs"]
 mod truth;
 

@@ -161,7 +161,7 @@ fn mean_from_empty(clients: NonZeroU32, service: Nanos, servers: NonZeroU32, n: 
 
 /// How many requests our stub works on at once: its threads, and for work that burns processor time no more than it has
 /// processors.
-fn servers(plan: &Plan) -> Option<NonZeroU32> {
+pub(super) fn servers(plan: &Plan) -> Option<NonZeroU32> {
     let Server::Stub(stub) = &plan.target.server else { return None };
     let threads = match stub.model.as_str() {
         "single" => 1,

@@ -2,8 +2,10 @@
 
 pub mod attribution;
 pub mod compare;
+pub mod diagnose;
 pub mod gate;
 pub mod queueing;
 pub mod stats;
 pub mod summary;
+pub mod theory;
 pub mod validity;

@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::analyze::attribution::{self, Evidence};
 use crate::analyze::compare::{Change, Outputs};
+use crate::analyze::diagnose::{self, Diagnosis};
 use crate::analyze::gate::{self, Rule, SlaReport};
 use crate::analyze::summary::{Figures, Responses, measured, throughput};
+use crate::analyze::theory::{self, Theory};
 use crate::analyze::validity::{self, Validity, Verdict};
 use crate::facts::{Host, Round, ThreadTimes};
 use crate::load::io::EngineAccount;
@@ -92,6 +94,12 @@ pub struct Report {
     pub templates: Vec<TemplateRow>,
     /// Where the time went.
     pub evidence: Evidence,
+    /// Theory beside measurement.
+    #[serde(default)]
+    pub theory: Option<Theory>,
+    /// Findings about the run.
+    #[serde(default)]
+    pub diagnosis: Option<Diagnosis>,
     /// How far the instrument believes itself.
     pub validity: Validity,
     /// The gate.
@@ -305,6 +313,8 @@ impl Report {
             },
             templates: mix::templates(plan, &tally),
             evidence: attribution::evidence(plan, rounds, &tally),
+            theory: Some(theory::theory(plan, rounds, &tally)),
+            diagnosis: Some(diagnose::diagnose(plan, rounds)),
             validity,
             sla,
             rounds: rounds

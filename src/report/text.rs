@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+mod models;
+
 use super::json::Saved;
 use super::{Beyond, Comparison, LogFile, Report};
 use crate::analyze::attribution::{ClosedLoop, Split};
@@ -48,6 +50,8 @@ pub fn run(report: &Report) -> String {
     }
     mix(&mut text, report);
     evidence(&mut text, report);
+    models::theory(&mut text, report.theory.as_ref());
+    models::diagnosis(&mut text, report.diagnosis.as_ref());
     validity(&mut text, "validity", &report.validity);
     sla(&mut text, "SLA", &report.sla);
     logs(&mut text, &report.logs);

@@ -20,7 +20,7 @@ use hairspring::load::sample::Sample;
 use hairspring::load::schedule::{Schedule, Shard};
 use hairspring::load::time::Nanos;
 use hairspring::plan::WaitPlan;
-use hairspring::record::{LogChunk, LogPort, Recorded, Recorder, SliceMerger, SlicePort, slicing};
+use hairspring::record::{LogChunk, LogPort, Path, Recorded, Recorder, SliceMerger, SlicePort, slicing};
 use hairspring::report::csv::{RowContext, row};
 use hairspring::report::{Inputs, Report, json};
 use hairspring::worker::{self, Wait};
@@ -113,7 +113,7 @@ pub(crate) fn run_on<S: Stack>(
     let merger = RefCell::new(merger);
     for (index, thread) in threads.drain(..).enumerate() {
         let (mine, part) = thread.run(t0, sabotage, ports.pop().unwrap(), &merger, &mut look);
-        recorded.merge(&mine);
+        recorded.merge(mine);
         let times = ThreadTimes { on_cpu_ns: Some(1), run_delay_ns: Some(2), involuntary_switches: None };
         reports.push(ThreadReport {
             cpu: plan.client.cpus[index],
@@ -125,6 +125,7 @@ pub(crate) fn run_on<S: Stack>(
     }
     recorded.slices = merger.into_inner().finish(t0);
     recorded.measured.close_round();
+    recorded.path.close();
     recorded.warmup.close_round();
     let ended = parts.iter().map(|part| part.ended).max().unwrap();
     let capped = reports.iter().any(|report| report.counts.driver.capped);
@@ -190,6 +191,7 @@ impl<'a, S: Stack> Thread<'a, S> {
     ) -> (Recorded, Part) {
         let plan = &self.scenario.plan;
         self.recorder.slice(slices, t0);
+        self.recorder.follow(Path::for_thread(self.scenario.worlds.len(), 0));
         let start = if let Sabotage::LateIntended(by) = sabotage { t0 + by } else { t0 };
         let offer = self.scenario.material.offer(plan, plan.seed);
         self.driver.start(Schedule::new(&offer, self.shard, start), start);
