@@ -26,6 +26,8 @@ mod scenario;
 mod stage;
 #[path = "simulation/truth.rs"]
 mod truth;
+#[path = "simulation/verdict.rs"]
+mod verdict;
 
 use demux::Demux;
 use mux::{Mux, Seen};
