@@ -60,9 +60,7 @@ mod arch {
         const RDTSCP: u32 = 1 << 27;
         const INVARIANT: u32 = 1 << 8;
         // SAFETY: CPUID exists on every x86-64; unknown leaves read as something, so the greatest is asked first.
-        let edx = |leaf: u32| unsafe {
-            (__cpuid(0x8000_0000).eax >= leaf).then(|| __cpuid(leaf).edx).unwrap_or_default()
-        };
+        let edx = |leaf: u32| unsafe { if __cpuid(0x8000_0000).eax >= leaf { __cpuid(leaf).edx } else { 0 } };
         match (edx(0x8000_0001) & RDTSCP, edx(0x8000_0007) & INVARIANT) {
             (0, _) => Err("the processor has no RDTSCP".to_owned()),
             (_, 0) => Err("the processor's time stamp counter is not invariant".to_owned()),
