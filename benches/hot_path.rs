@@ -79,6 +79,8 @@ fn samples() -> Vec<Sample> {
             transmitted: None,
             arrived: None,
             read_gap: Nanos::ZERO,
+            own_wait: Nanos::ZERO,
+            arrival_gap: None,
             first_byte: Some(done),
             done,
             outcome: Outcome::Completed(200),

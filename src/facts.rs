@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::load::driver::DriverCounts;
 use crate::load::io::EngineAccount;
 use crate::load::time::Nanos;
-use crate::record::Recorded;
+use crate::record::{Distribution, Recorded};
 
 /// The machine a run was made on. What could not be read is `None`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,6 +34,27 @@ pub struct Host {
     pub clock_read_ns: Nanos,
 }
 
+/// The clock of one thread: what it was, and how well it kept to CLOCK_MONOTONIC.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockAccount {
+    /// `tsc` or `vdso`.
+    pub source: String,
+    /// Why it was not the processor's counter.
+    pub why_not_tsc: Option<String>,
+    /// What one read costs.
+    pub read_ns: Nanos,
+    /// The least step that is not zero.
+    pub resolution_ns: Nanos,
+    /// Ticks a second, by the last anchors; `None` where nothing ticks.
+    pub frequency_hz: Option<u64>,
+    /// How often it was compared with CLOCK_MONOTONIC.
+    pub anchors: u64,
+    /// How far off it was at the worst of them.
+    pub worst_residual_ns: Option<Nanos>,
+    /// Anchors that found it off by more than 5 µs.
+    pub anchors_off: u64,
+}
+
 /// What the scheduler gave one thread. What the kernel does not tell is `None`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ThreadTimes {
@@ -43,6 +64,9 @@ pub struct ThreadTimes {
     pub run_delay_ns: Option<u64>,
     /// Switches that the thread did not ask for.
     pub involuntary_switches: Option<u64>,
+    /// Switches because it went to sleep.
+    #[serde(default)]
+    pub voluntary_switches: Option<u64>,
 }
 
 impl ThreadTimes {
@@ -53,6 +77,7 @@ impl ThreadTimes {
             on_cpu_ns: less(self.on_cpu_ns, earlier.on_cpu_ns),
             run_delay_ns: less(self.run_delay_ns, earlier.run_delay_ns),
             involuntary_switches: less(self.involuntary_switches, earlier.involuntary_switches),
+            voluntary_switches: less(self.voluntary_switches, earlier.voluntary_switches),
         }
     }
 }
@@ -60,29 +85,8 @@ impl ThreadTimes {
 /// What a worker counts beside its recorder.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct WorkerCounts {
-    /// The driver's own counts.
+    /// The driver's own counts, and how well the loop kept up.
     pub driver: DriverCounts,
-    /// Turns of the loop.
-    pub turns: u64,
-    /// Turns in which something happened.
-    pub useful_turns: u64,
-    /// Time lost in stalls: turns that came more than 5 ms later than the loop had asked for.
-    pub stalled: Nanos,
-    /// The longest of them.
-    pub longest_stall: Nanos,
-}
-
-/// A turn that handles a full batch of answers takes less.
-const STALL: Nanos = Nanos::from_millis(5);
-
-impl WorkerCounts {
-    /// A turn came this much later than asked for.
-    pub fn add_stall(&mut self, late: Nanos) {
-        if late > STALL {
-            self.stalled += late;
-            self.longest_stall = self.longest_stall.max(late);
-        }
-    }
 }
 
 /// One thread's account of itself.
@@ -96,6 +100,14 @@ pub struct ThreadReport {
     pub times: ThreadTimes,
     /// What its engine used.
     pub engine: EngineAccount,
+    /// Its clock.
+    pub clock: ClockAccount,
+    /// Memory allocations during the load; `None` where nobody counts them.
+    pub allocations: Option<u64>,
+    /// How late its own sends were.
+    pub send_lag: Distribution,
+    /// Open loop: how far its sends were off the plan, one from the next.
+    pub arrival_gap: Distribution,
 }
 
 /// What the probe beside the load saw.

@@ -11,6 +11,10 @@ mod commands;
 
 use commands::{Console, Failure};
 
+/// Counts what each thread asks for: a worker's loop should ask for nothing.
+#[global_allocator]
+static ALLOCATOR: hairspring::sys::alloc::Counting = hairspring::sys::alloc::Counting;
+
 /// A precision instrument for HTTP latency.
 #[derive(Debug, Parser)]
 #[command(name = "hairspring", version, max_term_width = 120, after_help = EXIT_CODES)]

@@ -70,6 +70,8 @@ pub struct Tally {
     pub outcomes: BTreeMap<Key, u64>,
     /// `done - intended` of the successful.
     pub response_ok: Distribution,
+    /// What the successful would have taken without the instrument's own part ([`Sample::undisturbed`]).
+    pub undisturbed: Distribution,
     /// `done - intended` of everything else that was drawn: how long it had been wanted when it was known to have failed.
     pub response_not_ok: Distribution,
     /// `done - intended` of completed requests, by status.
@@ -84,6 +86,10 @@ pub struct Tally {
     pub conn_wait: Distribution,
     /// `issued - max(intended, ready)` of all that were issued.
     pub send_lag: Distribution,
+    /// Open loop: how far a thread's sends were off the plan, one from the next.
+    pub arrival_gap: Distribution,
+    /// Sum of `done - issued` of all that were issued: requests · ns in flight.
+    pub in_flight_time: u128,
     /// Connect times of the connections that carried requests.
     pub connect: Distribution,
     /// The server's queue time, where it said one.
@@ -138,6 +144,7 @@ impl Tally {
         if successful {
             self.successful += 1;
             self.response_ok.record(response);
+            self.undisturbed.record(sample.undisturbed());
         } else {
             self.response_not_ok.record(response);
         }
@@ -148,6 +155,10 @@ impl Tally {
         if let Some(lag) = sample.send_lag() {
             self.send_lag.record(lag);
         }
+        if let Some(gap) = sample.arrival_gap {
+            self.arrival_gap.record(gap);
+        }
+        self.in_flight_time += u128::from(sample.service().unwrap_or_default().0);
         if let Some(connect) = sample.connect {
             self.connect.record(connect);
         }
@@ -242,6 +253,9 @@ impl Tally {
             self.by_status.entry(status).or_default().merge(distribution);
         }
         self.response_ok.merge(&other.response_ok);
+        self.undisturbed.merge(&other.undisturbed);
+        self.arrival_gap.merge(&other.arrival_gap);
+        self.in_flight_time += other.in_flight_time;
         self.response_not_ok.merge(&other.response_not_ok);
         self.service.merge(&other.service);
         self.first_byte.merge(&other.first_byte);
@@ -390,7 +404,13 @@ pub struct Recorded {
 impl Recorder {
     /// For worker `thread`. `log`: where its rows go, with the first empty chunk taken from it.
     pub fn new(ok: OkStatuses, digests: bool, thread: usize, log: Option<LogPort>) -> Self {
-        let tally = || Tally { spare: Some(Distribution::default()), ..Tally::default() };
+        let tally = || {
+            let mut tally = Tally::default();
+            // A map that had an entry has room for the next: no allocation under the first request.
+            tally.by_status.insert(0, Distribution::default());
+            tally.spare = tally.by_status.remove(&0);
+            tally
+        };
         let log = log.map(|port| {
             let chunk = port.empty.try_recv().unwrap_or_default();
             Log { port, thread, chunk, lost: 0 }

@@ -27,7 +27,8 @@ use crate::plan::{EnginePlan, Material, Plan, Probe, Server, Stub, Target, Url, 
 use crate::record::Path as RequestPath;
 use crate::record::{LogPort, Recorded, Recorder, SliceMerger, SlicePort, slicing};
 use crate::sys::affinity;
-use crate::sys::clock::Monotonic;
+use crate::sys::alloc;
+use crate::sys::clock::{Monotonic, RunClock};
 use crate::sys::host;
 use crate::sys::server::{self, ServerError, ServerProcess};
 use crate::sys::signal::StopFlag;
@@ -393,20 +394,20 @@ struct Job<'a> {
 impl Job<'_> {
     /// The one choice of an engine; from here on everything is monomorphic.
     fn run(self, ports: Ports, start: &StartLine) -> io::Result<(Recorded, ThreadReport)> {
-        let clock = Monotonic;
         let setup = self.pin();
+        let clock = &RunClock::new();
         match self.plan.client.engine {
             EnginePlan::Auto | EnginePlan::Epoll => {
                 let engine = setup.and_then(|setup| EpollEngine::new(clock, setup));
-                self.drive(engine, &clock, ports, start)
+                self.drive(engine, clock, ports, start)
             }
             EnginePlan::Uring if self.plan.client.stamps == Stamps::RxTx && uring::has_wide_completions() => {
                 let engine = setup.and_then(|setup| uring::Wide::new(clock, setup));
-                self.drive(engine, &clock, ports, start)
+                self.drive(engine, clock, ports, start)
             }
             EnginePlan::Uring => {
                 let engine = setup.and_then(|setup| uring::Narrow::new(clock, setup));
-                self.drive(engine, &clock, ports, start)
+                self.drive(engine, clock, ports, start)
             }
         }
     }
@@ -414,7 +415,7 @@ impl Job<'_> {
     fn drive<E: Engine>(
         self,
         engine: io::Result<E>,
-        clock: &impl Clock,
+        clock: &RunClock,
         ports: Ports,
         start: &StartLine,
     ) -> io::Result<(Recorded, ThreadReport)> {
@@ -442,13 +443,24 @@ impl Job<'_> {
         };
         let over = || self.until.is_some_and(|over| over.load(Ordering::Acquire));
         let stops = || self.stop.count().max(usize::from(over()));
+        let allocated = alloc::count();
         let counts = worker::run(&mut engine, clock, &mut driver, &mut recorder, wait, stops)?;
+        let allocations = allocated.zip(alloc::count()).map(|(before, after)| after - before);
         let times = host::thread_times().since(before);
         // A probe ends with the load: what it did not come to was never asked for.
         let undrawn = if self.until.is_none() { counts.driver.undrawn } else { 0 };
         let recorded = recorder.finish(undrawn, counts.driver.retries);
-        let cpu = self.plan.client.cpus[self.thread];
-        Ok((recorded, ThreadReport { cpu, counts, times, engine: engine.account() }))
+        let report = ThreadReport {
+            cpu: self.plan.client.cpus[self.thread],
+            counts,
+            times,
+            engine: engine.account(),
+            clock: clock.account(),
+            allocations,
+            send_lag: recorded.measured.send_lag.clone(),
+            arrival_gap: recorded.measured.arrival_gap.clone(),
+        };
+        Ok((recorded, report))
     }
 
     /// On its processor, what the engine will need.

@@ -24,6 +24,8 @@ pub enum Wait {
 const NEAR: Nanos = Nanos::from_micros(150);
 /// The stop flag is looked at this often even when nothing happens.
 const LONGEST_PARK: Nanos = Nanos::from_millis(100);
+/// While an answer is awaited, a parked worker looks up this often: so it knows, to as much, how long it was not running.
+const HEARTBEAT: Nanos = Nanos::from_millis(2);
 
 /// Runs `driver` on `engine` until the load is over. `stops` says how often the user asked to stop.
 pub fn run<E: Engine, C: Clock>(
@@ -34,22 +36,17 @@ pub fn run<E: Engine, C: Clock>(
     wait: Wait,
     stops: impl Fn() -> usize,
 ) -> io::Result<WorkerCounts> {
-    let mut counts = WorkerCounts::default();
     let mut stops_seen = 0;
-    let mut awaited = Nanos::MAX;
     loop {
         let now = clock.now();
-        counts.add_stall(now.saturating_sub(awaited));
         while stops_seen < stops() {
             stops_seen += 1;
             if stops_seen == 1 { driver.interrupt(now) } else { driver.cut(now) }
         }
         driver.tick(now, &mut |conn, op| engine.submit(conn, op));
-        let mut events = 0;
-        awaited = Nanos::MAX;
         if !driver.is_done() {
             let deadline = wait.until(driver, now);
-            awaited = deadline.max(now);
+            let mut events = 0;
             engine.poll(Nanos::ZERO, &mut |conn, event, stamp| {
                 events += 1;
                 driver.on_event(conn, event, stamp);
@@ -57,22 +54,16 @@ pub fn run<E: Engine, C: Clock>(
             if events == 0 && deadline > now {
                 // Only now does it sleep: what is found without sleeping has been waiting for us.
                 driver.sleeps(deadline);
-                engine.poll(deadline, &mut |conn, event, stamp| {
-                    events += 1;
-                    driver.on_event(conn, event, stamp);
-                })?;
+                engine.poll(deadline, &mut |conn, event, stamp| driver.on_event(conn, event, stamp))?;
             }
         }
         for sample in driver.finished() {
             recorder.record(&sample);
         }
-        counts.turns += 1;
-        counts.useful_turns += u64::from(events > 0);
         if driver.is_done() {
             // a stall in the last turn is one too
-            counts.add_stall(clock.now().saturating_sub(awaited));
-            counts.driver = driver.counts();
-            return Ok(counts);
+            driver.ends(clock.now());
+            return Ok(WorkerCounts { driver: driver.counts() });
         }
     }
 }
@@ -106,7 +97,8 @@ impl Wait {
                 if next <= now.saturating_add(early) {
                     return Nanos::ZERO;
                 }
-                next.saturating_sub(early).min(now.saturating_add(LONGEST_PARK))
+                let longest = if driver.in_flight() > 0 { HEARTBEAT } else { LONGEST_PARK };
+                next.saturating_sub(early).min(now.saturating_add(longest))
             }
         }
     }
@@ -198,8 +190,8 @@ mod tests {
 
     #[test]
     fn a_stall_counts_even_in_the_turn_that_ends_the_run() {
-        let counts = counts_of_one_request(Nanos::from_millis(70));
-        assert_eq!((counts.stalled, counts.longest_stall), (Nanos::from_millis(70), Nanos::from_millis(70)));
-        assert_eq!(counts_of_one_request(Nanos::from_millis(1)).stalled, Nanos::ZERO);
+        let pace = counts_of_one_request(Nanos::from_millis(70)).driver.pace;
+        assert_eq!((pace.stalled, pace.longest_stall), (Nanos::from_millis(70), Nanos::from_millis(70)));
+        assert_eq!(counts_of_one_request(Nanos::from_millis(1)).driver.pace.stalled, Nanos::ZERO);
     }
 }

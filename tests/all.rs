@@ -9,7 +9,8 @@
 //! - `foreign`: nginx, Python's http.server and curl as the other end, HdrHistogram's Python port as the reader;
 //! - `memory`: it does not grow with the number of requests;
 //! - `simulation`: the whole load path in virtual worlds, by seed;
-//! - `tidy`: the walls between the rooms, read from the source text.
+//! - `tidy`: the walls between the rooms, read from the source text;
+//! - `validity`: each rule of the verdict at each level, from made-up runs.
 //!
 //! No test asserts a tight time: the machine is shared. A program that is missing is skipped with a line that
 //! begins with `SKIPPED:`.
@@ -25,3 +26,4 @@ mod memory;
 mod simulation;
 mod support;
 mod tidy;
+mod validity;

@@ -225,6 +225,32 @@ fn warm_up_requests_are_reported_apart_and_nowhere_else() {
     assert!(first.rows.iter().all(|row| row.text("request_id").parse::<u64>().is_ok()));
 }
 
+/// The loop of a worker asks for no memory while it measures: over kept-alive connections, open and closed loop, with
+/// body, log, warm-up, and both ways of waiting. And it says by which clock it measured.
+#[test]
+fn a_warm_loop_asks_for_no_memory() {
+    let scratch = Scratch::new("allocations");
+    for flags in [
+        "-n 2000 -c 8 --wait park",
+        "-n 300 -c 3 --rate 1000/s --warmup 50 --wait spin",
+        "-n 300 -c 3 --method POST --body hello --wait park --digest",
+    ] {
+        scratch.hairspring(&format!("run --stub pool --service fixed:50us {flags}")).run();
+        let report = scratch.json("results/report.json");
+        for thread in report["rounds"][0]["threads"].as_array().unwrap() {
+            assert_eq!(thread["allocations"], 0, "{flags}: {thread}");
+            let clock = &thread["clock"];
+            assert!(clock["source"] == "tsc" || clock["why_not_tsc"].is_string(), "{clock}");
+            assert!(clock["read_ns"].as_u64().unwrap() > 0 && clock["resolution_ns"].as_u64().unwrap() > 0);
+            let (busy, wall) = (thread["busy_ns"].as_u64().unwrap(), thread["wall_ns"].as_u64().unwrap());
+            assert!(0 < busy && busy <= wall, "{thread}");
+        }
+        let law = report["validity"]["checks"].as_array().unwrap();
+        let law = law.iter().find(|check| check["rule"] == "littles-law").unwrap();
+        assert_eq!(law["figure"], 0.0, "{flags}");
+    }
+}
+
 #[test]
 fn a_warm_up_in_time_ends_before_the_measurement_begins() {
     let scratch = Scratch::new("warmup-time");

@@ -7,7 +7,7 @@ use clap::Parser;
 use hairspring::analyze::compare::Outputs;
 use hairspring::analyze::gate::Rule;
 use hairspring::cli::{CompareArgs, RunArgs};
-use hairspring::facts::{Host, Round, ThreadReport, ThreadTimes, WorkerCounts};
+use hairspring::facts::{ClockAccount, Host, Round, ThreadReport, ThreadTimes, WorkerCounts};
 use hairspring::load::io::EngineAccount;
 use hairspring::load::response::Malformed;
 use hairspring::load::rng::Rng;
@@ -16,7 +16,7 @@ use hairspring::load::schedule::{Phase, RequestId};
 use hairspring::load::server_timing::ServerTiming;
 use hairspring::load::time::Nanos;
 use hairspring::plan::Plan;
-use hairspring::record::Recorder;
+use hairspring::record::{Distribution, Recorded, Recorder};
 use hairspring::report::{Comparison, Inputs, LogFile, Report, json, text};
 
 #[derive(Parser)]
@@ -71,9 +71,9 @@ fn a_troubled_run_is_shown_like_this() {
         };
         recorder.record(&sample(seq, Nanos::from_millis(20 + seq), Nanos::ZERO, outcome));
     }
-    let mut troubled = round(&plan, 0, Nanos::ZERO);
-    troubled.recorded = recorder.finish(15, 2);
-    troubled.recorded.measured.close_round();
+    let mut recorded = recorder.finish(15, 2);
+    recorded.measured.close_round();
+    let mut troubled = round_of(0, recorded);
     troubled.steal = Some(Nanos::from_millis(900));
     let lost = LogFile {
         file: "requests.csv".to_owned(),
@@ -116,14 +116,40 @@ fn round(plan: &Plan, index: u32, queue: Nanos) -> Round {
     }
     let mut recorded = recorder.finish(0, 0);
     recorded.measured.close_round();
+    round_of(index, recorded)
+}
+
+/// Little's law holds of its one thread, which was busy for a tenth of the 10 s.
+fn counts(recorded: &Recorded) -> WorkerCounts {
+    let mut counts = WorkerCounts::default();
+    counts.driver.in_flight_area = recorded.measured.in_flight_time as i128;
+    counts.driver.pace.wall = Nanos::from_secs(10);
+    counts.driver.pace.busy = Nanos::from_secs(1);
+    counts.driver.pace.hiccups.add(Nanos::from_micros(63));
+    counts
+}
+
+fn clock() -> ClockAccount {
+    ClockAccount {
+        source: "tsc".to_owned(),
+        why_not_tsc: None,
+        read_ns: Nanos(9),
+        resolution_ns: Nanos(8),
+        frequency_hz: Some(2_596_124_000),
+        anchors: 101,
+        worst_residual_ns: Some(Nanos(31)),
+        anchors_off: 0,
+    }
+}
+
+fn round_of(index: u32, recorded: Recorded) -> Round {
     Round {
         index,
         seed: u64::from(index),
-        recorded,
         threads: vec![ThreadReport {
             cpu: 1,
-            counts: WorkerCounts::default(),
-            times: ThreadTimes { on_cpu_ns: Some(1), run_delay_ns: Some(2), involuntary_switches: None },
+            counts: counts(&recorded),
+            times: ThreadTimes { on_cpu_ns: Some(1), run_delay_ns: Some(2), ..ThreadTimes::default() },
             engine: EngineAccount {
                 engine: "uring".to_owned(),
                 features: ["submit all", "multishot receive"].map(str::to_owned).into(),
@@ -132,8 +158,13 @@ fn round(plan: &Plan, index: u32, queue: Nanos) -> Round {
                 issue_uncertainty_max_ns: Nanos::from_micros(12),
                 ..EngineAccount::default()
             },
+            clock: clock(),
+            allocations: Some(0),
+            send_lag: Distribution::default(),
+            arrival_gap: Distribution::default(),
         }],
         probe: None,
+        recorded,
         addresses: Vec::new(),
         server_ready: None,
         server_stats: None,
@@ -159,6 +190,8 @@ fn sample(seq: u64, service: Nanos, queue: Nanos, outcome: Outcome) -> Sample {
         transmitted: None,
         arrived: None,
         read_gap: Nanos::ZERO,
+        own_wait: Nanos::ZERO,
+        arrival_gap: None,
         first_byte: Some(done),
         done,
         outcome,

@@ -28,6 +28,8 @@ mod stage;
 mod theory;
 #[path = "simulation/truth.rs"]
 mod truth;
+#[path = "simulation/verdict.rs"]
+mod verdict;
 
 use demux::Demux;
 use mux::{Mux, Seen};

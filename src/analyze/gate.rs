@@ -67,6 +67,12 @@ pub enum SlaVerdict {
     NotEvaluated,
 }
 
+/// The percentiles that these rules ask for.
+pub fn percentiles(rules: &[Rule]) -> Vec<super::stats::Percentile> {
+    let asked = |rule: &Rule| if let Metric::Percentile(p) = rule.metric() { Some(p) } else { None };
+    rules.iter().filter_map(asked).collect()
+}
+
 /// What became of one rule, as reports hold it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RuleReport {

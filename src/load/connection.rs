@@ -35,6 +35,9 @@ pub(super) struct InFlight {
     pub(super) arrived: Option<Nanos>,
     pub(super) first_byte: Option<Nanos>,
     pub(super) read_gap: Nanos,
+    /// At most so much of its wait for a connection was our doing.
+    pub(super) own_wait: Nanos,
+    pub(super) arrival_gap: Option<Nanos>,
     pub(super) sent_all: bool,
     pub(super) bytes: u64,
     /// Set when this request is the first on its connection.
@@ -56,6 +59,8 @@ impl InFlight {
             arrived: None,
             first_byte: None,
             read_gap: Nanos::ZERO,
+            own_wait: Nanos::ZERO,
+            arrival_gap: None,
             sent_all: false,
             bytes: 0,
             connect: None,
@@ -121,6 +126,7 @@ impl Connection {
         let answer = self.decoder.response();
         let answered = request.first_byte.is_some();
         let completed = matches!(outcome, Outcome::Completed(_));
+        let conn_wait = request.ready.map_or(Nanos::ZERO, |ready| ready - request.arrival.intended);
         Sample {
             id: request.arrival.id,
             template: request.template,
@@ -132,6 +138,8 @@ impl Connection {
             first_byte: request.first_byte,
             done,
             read_gap: request.read_gap,
+            own_wait: request.own_wait.min(conn_wait),
+            arrival_gap: request.arrival_gap,
             outcome,
             bytes_sent: if request.sent_all { request.bytes } else { 0 },
             bytes_received: if answered { answer.total_bytes } else { 0 },

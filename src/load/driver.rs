@@ -17,8 +17,14 @@ use super::schedule::{Arrival, Phase, RequestId, Schedule};
 use super::time::Nanos;
 
 mod events;
+mod occupancy;
+mod pace;
 mod settings;
 
+use occupancy::Occupancy;
+use pace::Pace;
+
+pub use pace::{Gaps, HICCUP, PaceCounts, STALL};
 pub use settings::{DriverCounts, Keepalive, Settings};
 
 /// After an interrupt, requests in flight get this long (or `drain`, if that is shorter).
@@ -40,8 +46,10 @@ pub struct Driver {
     /// The times of the last tick and of the one before: what a poll brings came in since its predecessor.
     last_tick: Nanos,
     tick_before: Nanos,
-    /// Until when the poll under way may sleep; `None`: it does not.
-    asleep_until: Option<Nanos>,
+    pace: Pace,
+    occupancy: Occupancy,
+    /// Open loop: how long after its intended time the last request was issued.
+    last_lateness: Option<Nanos>,
     connections: Vec<Connection>,
     /// Open connections without a request, first in first out. An entry may have gone stale; it is checked when taken.
     idle_open: VecDeque<(u32, u32)>,
@@ -79,7 +87,9 @@ impl Driver {
             t0: Nanos::ZERO,
             last_tick: Nanos::ZERO,
             tick_before: Nanos::ZERO,
-            asleep_until: None,
+            pace: Pace::default(),
+            occupancy: Occupancy::default(),
+            last_lateness: None,
             connections: (0..n).map(|_| Connection::new(settings.limits)).collect(),
             idle_open: VecDeque::with_capacity(2 * n as usize),
             idle_closed: (0..n).collect(),
@@ -116,6 +126,7 @@ impl Driver {
     /// The load begins: t0 is the schedule's.
     pub fn start(&mut self, schedule: Schedule, t0: Nanos) {
         self.t0 = t0;
+        self.pace.begin(t0);
         for index in 0..self.settings.connections {
             match schedule.turn(index, t0) {
                 Some(turn) if turn > t0 => self.resting.push(Reverse((turn, index))),
@@ -132,7 +143,7 @@ impl Driver {
         // are stopped is late by our fault. So it is measured by the time at which the last poll began.
         let polled_at = std::mem::replace(&mut self.last_tick, now);
         self.tick_before = polled_at;
-        self.asleep_until = None;
+        self.pace.turn(now);
         self.release_unstamped(polled_at);
         self.expire(polled_at, now);
         if self.schedule.is_some() {
@@ -148,7 +159,12 @@ impl Driver {
 
     /// The poll that follows may sleep until `deadline`: what it then brings may have come at any time before.
     pub fn sleeps(&mut self, deadline: Nanos) {
-        self.asleep_until = Some(deadline);
+        self.pace.sleeps(deadline);
+    }
+
+    /// The turn under way was the last; nothing follows but [`Driver::counts`].
+    pub fn ends(&mut self, now: Nanos) {
+        self.pace.turn(now);
     }
 
     /// Takes in one event of the engine.
@@ -157,6 +173,7 @@ impl Driver {
         if self.connections[index as usize].generation != conn.generation {
             return;
         }
+        self.pace.event(stamp.at);
         match event {
             Event::Connected => self.on_connected(index, stamp.at),
             Event::Sent(_) => self.on_sent(index, stamp.at),
@@ -211,14 +228,14 @@ impl Driver {
 
     /// No further arrivals; what is in flight gets a short drain.
     pub fn interrupt(&mut self, now: Nanos) {
-        self.stop_drawing();
+        self.stop_drawing(now);
         let drain = self.settings.drain.min(INTERRUPT_DRAIN);
         self.cut_at = Some(self.cut_at.unwrap_or(Nanos::MAX).min(now.saturating_add(drain)));
     }
 
     /// The run ends here: what is in flight becomes unsent.
     pub fn cut(&mut self, now: Nanos) {
-        self.stop_drawing();
+        self.stop_drawing(now);
         for index in 0..self.settings.connections {
             if self.connections[index as usize].request.is_some() {
                 self.conclude(index, Outcome::Unsent, now);
@@ -231,11 +248,20 @@ impl Driver {
 
     /// What was counted beside the samples.
     pub fn counts(&self) -> DriverCounts {
-        DriverCounts { undrawn: self.schedule.as_ref().map_or(0, Schedule::undrawn), ..self.counts }
+        DriverCounts {
+            undrawn: self.schedule.as_ref().map_or(0, Schedule::undrawn),
+            in_flight_area: self.occupancy.area(),
+            pace: self.pace.counts(),
+            ..self.counts
+        }
     }
 
-    fn stop_drawing(&mut self) {
+    fn stop_drawing(&mut self, now: Nanos) {
         if let Some(schedule) = &mut self.schedule {
+            if let Some(due) = schedule.next_due().filter(|&due| due < now) {
+                let own = self.pace.own_wait(due, now);
+                self.counts.held_up |= own.0 > (now - due).0 / 2;
+            }
             schedule.stop();
         }
         self.turns.clear();
@@ -288,7 +314,7 @@ impl Driver {
             while let Some((intended, index)) = self.next_turn().filter(|turn| turn.0 <= now) {
                 self.take_turn();
                 if let Some(arrival) = self.schedule().draw_closed(intended) {
-                    self.assign(index, arrival);
+                    self.assign(index, arrival, Nanos::ZERO);
                 }
             }
             return;
@@ -296,9 +322,11 @@ impl Driver {
         while let Some(index) = self.free_connection() {
             let Some(arrival) = self.schedule().draw_due(now) else {
                 self.give_back(index);
+                self.pace.caught_up(now);
                 return;
             };
-            self.assign(index, arrival);
+            let own_wait = self.pace.own_wait(arrival.intended, now);
+            self.assign(index, arrival, own_wait);
         }
     }
 
@@ -325,7 +353,7 @@ impl Driver {
 
     /// A request given to a slot leaves at once if the slot is open; a closed slot connects first; one that is connecting
     /// or closing goes on by itself when that is over.
-    fn assign(&mut self, index: u32, arrival: Arrival) {
+    fn assign(&mut self, index: u32, arrival: Arrival, own_wait: Nanos) {
         let template = self.settings.requests.draw(arrival.id);
         if arrival.id.phase == Phase::Measure {
             let fingerprint = self.schedule().fingerprint(arrival, template);
@@ -335,7 +363,7 @@ impl Driver {
         self.in_flight += 1;
         let c = &mut self.connections[index as usize];
         assert!(c.request.is_none(), "a connection carries one request at a time");
-        c.request = Some(InFlight::new(arrival, template));
+        c.request = Some(InFlight { own_wait, ..InFlight::new(arrival, template) });
         match c.state {
             State::Open => self.to_send.push_back(index),
             State::Closed => self.to_connect.push_back(index),
@@ -383,6 +411,7 @@ impl Driver {
         while let Some(index) = self.to_close.pop_front() {
             // The peer may have closed it since, in the same batch of events.
             if self.connections[index as usize].state == State::Closing {
+                self.pace.operation();
                 submit(self.id(index), Op::Close);
             }
         }
@@ -404,6 +433,7 @@ impl Driver {
             c.connect_late = now.saturating_sub(due);
             c.connect_began = now;
             self.counts.connects += 1;
+            self.pace.operation();
             self.connect_deadlines.push(index, now.saturating_add(self.settings.connect_timeout));
             submit(self.id(index), Op::Connect(TARGET));
         }
@@ -430,6 +460,7 @@ impl Driver {
         request.connect = (c.carried == 1).then_some(c.connect_took);
         request.bytes = self.head.len() as u64 + body.map_or(0, |(_, length)| length);
         c.decoder.begin(template.is_head(), self.settings.digest);
+        self.pace.operation();
         submit(conn, Op::Send { tag: tag_of(id), head: &self.head, body: body.map(|(id, _)| id) });
     }
 

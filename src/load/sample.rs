@@ -28,6 +28,11 @@ pub struct Sample {
     pub done: Nanos,
     /// At most so long had the end of the response lain unread because our loop was busy or not running.
     pub read_gap: Nanos,
+    /// At most so much of `conn_wait` is our doing: the loop was stopped, or never came to a turn without work, while
+    /// arrivals waited for a connection.
+    pub own_wait: Nanos,
+    /// Open loop: how much longer or shorter the gap to the thread's request before it was than the plan has it.
+    pub arrival_gap: Option<Nanos>,
     /// How it ended.
     pub outcome: Outcome,
     /// Bytes of the request, once the kernel had taken all of them.
@@ -82,10 +87,15 @@ impl Sample {
         Some(self.done.saturating_sub(self.arrived?))
     }
 
-    /// The instrument's own share of the response time, as far as it can tell: how late it sent, and how late it read (at
-    /// most; exactly, where the kernel stamped the arrival).
+    /// The instrument's own share of the response time, as far as it can tell: how late it sent, how late it read (at
+    /// most; exactly, where the kernel stamped the arrival), and its own part of the wait for a connection.
     pub fn disturbance(&self) -> Nanos {
-        self.send_lag().unwrap_or_default() + self.wake_up().unwrap_or(self.read_gap)
+        self.own_wait + self.send_lag().unwrap_or_default() + self.wake_up().unwrap_or(self.read_gap)
+    }
+
+    /// What the response time would have been without [`Sample::disturbance`]: an estimate, rather too low.
+    pub fn undisturbed(&self) -> Nanos {
+        self.response().saturating_sub(self.disturbance())
     }
 
     /// False where the server claims more time than passed between sending the request and the end of its answer.

@@ -136,6 +136,8 @@ mod tests {
             first_byte: None,
             done: Nanos(seq + 5),
             read_gap: Nanos::ZERO,
+            own_wait: Nanos::ZERO,
+            arrival_gap: None,
             outcome: Outcome::Completed(200),
             bytes_sent: 0,
             bytes_received: 0,

@@ -27,6 +27,8 @@ pub(super) fn sample(seq: u64, response: Nanos, outcome: Outcome) -> Sample {
         transmitted: None,
         arrived: None,
         read_gap: Nanos::ZERO,
+        own_wait: Nanos::ZERO,
+        arrival_gap: None,
         first_byte: None,
         done: Nanos(1_000) + response,
         outcome,

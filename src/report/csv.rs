@@ -8,7 +8,7 @@ use crate::load::schedule::RequestId;
 use crate::load::time::Nanos;
 
 /// The header line.
-pub const COLUMNS: [&str; 27] = [
+pub const COLUMNS: [&str; 28] = [
     "request_id",
     "timestamp_ms",
     "latency_ms",
@@ -36,6 +36,7 @@ pub const COLUMNS: [&str; 27] = [
     "arrived_ns",
     "read_gap_ns",
     "template",
+    "own_wait_ns",
 ];
 
 /// What a row needs beside the sample.
@@ -87,6 +88,7 @@ pub fn row(sample: &Sample, thread: usize, context: RowContext, out: &mut Vec<u8
     row.optional(sample.arrived);
     row.number(sample.read_gap.0);
     row.number(u64::from(sample.template));
+    row.number(sample.own_wait.0);
     out.push(b'\n');
 }
 
@@ -147,6 +149,8 @@ mod tests {
             transmitted: None,
             arrived: None,
             read_gap: Nanos::ZERO,
+            own_wait: Nanos::ZERO,
+            arrival_gap: None,
             first_byte: Some(Nanos(2_000_000)),
             done: Nanos(2_500_001),
             outcome: Outcome::Completed(200),
@@ -174,7 +178,7 @@ mod tests {
     fn a_completed_row() {
         assert_eq!(
             rendered(&sample()),
-            "7,1700000000001.000,1.500001,200,2,200,,1000000,1000000,1000400,2000000,2500001,,90,120,3,1,1,,,,,00000000000000ff,,,0,4"
+            "7,1700000000001.000,1.500001,200,2,200,,1000000,1000000,1000400,2000000,2500001,,90,120,3,1,1,,,,,00000000000000ff,,,0,4,0"
         );
     }
 
@@ -185,7 +189,7 @@ mod tests {
             Sample { ready: None, issued: None, first_byte: None, digest: None, outcome, ..sample() };
         assert_eq!(
             rendered(&failed),
-            "7,1700000000001.000,1.500001,-1,2,local-resource,Too many open files (os error 24),1000000,,,,2500001,,90,120,3,1,1,,,,,,,,0,4"
+            "7,1700000000001.000,1.500001,-1,2,local-resource,Too many open files (os error 24),1000000,,,,2500001,,90,120,3,1,1,,,,,,,,0,4,0"
         );
     }
 }

@@ -84,6 +84,7 @@ pub fn save(tally: &Tally) -> BTreeMap<String, SavedHistogram> {
     [
         ("response_ok", &tally.response_ok),
         ("response_not_ok", &tally.response_not_ok),
+        ("undisturbed", &tally.undisturbed),
         ("service", &tally.service),
         ("first_byte", &tally.first_byte),
         ("conn_wait", &tally.conn_wait),

@@ -13,8 +13,9 @@ use crate::analyze::diagnose::{self, Diagnosis};
 use crate::analyze::gate::{self, Rule, SlaReport};
 use crate::analyze::summary::{Figures, Responses, measured, throughput};
 use crate::analyze::theory::{self, Theory};
-use crate::analyze::validity::{self, Validity, Verdict};
-use crate::facts::{Host, Round, ThreadTimes};
+use crate::analyze::validity::{self, Check, Level, Validity, Verdict};
+use crate::facts::{ClockAccount, Host, Round, ThreadReport, ThreadTimes};
+use crate::load::driver::Gaps;
 use crate::load::io::EngineAccount;
 use crate::load::time::Nanos;
 use crate::plan::Plan;
@@ -75,6 +76,9 @@ pub struct Report {
     pub conn_wait_ns: Figures,
     /// issued − max(intended, ready): the instrument's share.
     pub send_lag_ns: Figures,
+    /// Open loop: how far a thread's sends were off the plan, one from the next.
+    #[serde(default)]
+    pub arrival_gap_ns: Figures,
     /// Connect times of connections that carried requests.
     pub connect_ns: Figures,
     /// What the kernel's stamps say; null with `--stamps user`.
@@ -227,6 +231,46 @@ pub struct ThreadRow {
     /// What its engine used of the kernel, and what it could not have.
     #[serde(default)]
     pub engine: EngineAccount,
+    /// From the first turn of the load to the end of the last.
+    pub wall_ns: Nanos,
+    /// In turns that did something, without the sleep in them.
+    pub busy_ns: Nanos,
+    /// Turns that found nothing to do, did not sleep, and took more than 10 µs.
+    pub hiccups: Lateness,
+    /// How late timed sleeps ended.
+    pub oversleeps: Lateness,
+    /// issued − max(intended, ready) of its requests.
+    pub send_lag_ns: Figures,
+    /// Open loop: how far its sends were off the plan, one from the next.
+    pub arrival_gap_ns: Figures,
+    /// Memory allocations during the load.
+    pub allocations: Option<u64>,
+    /// Its clock.
+    pub clock: ClockAccount,
+}
+
+/// Durations that should be none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lateness {
+    /// How many.
+    pub count: u64,
+    /// All together.
+    pub total_ns: Nanos,
+    /// The longest.
+    pub longest_ns: Nanos,
+    /// 99 of 100 were shorter than this: an upper bound, at most twice the percentile.
+    pub p99_below_ns: Option<Nanos>,
+}
+
+impl From<&Gaps> for Lateness {
+    fn from(gaps: &Gaps) -> Self {
+        Self {
+            count: gaps.count,
+            total_ns: gaps.total,
+            longest_ns: gaps.longest,
+            p99_below_ns: gaps.p99_below(),
+        }
+    }
 }
 
 /// A per-request log.
@@ -274,7 +318,7 @@ impl Report {
         }
         tally.assert_conserved();
         let partial = !complete || rounds.iter().any(|round| round.interrupted);
-        let validity = validity::judge(plan, host, rounds, &tally);
+        let validity = validity::judge(plan, host, rounds, &tally, &gate::percentiles(rules));
         let responses = Responses(&tally);
         let sla = gate::evaluate(rules, &measured(&tally, &responses), evaluable(partial, &validity));
         let per_driver = |f: fn(&crate::load::driver::DriverCounts) -> u64| -> u64 {
@@ -301,6 +345,7 @@ impl Report {
             first_byte_ns: Figures::of(&tally.first_byte),
             conn_wait_ns: Figures::of(&tally.conn_wait),
             send_lag_ns: Figures::of(&tally.send_lag),
+            arrival_gap_ns: Figures::of(&tally.arrival_gap),
             connect_ns: Figures::of(&tally.connect),
             kernel: Kernel::of(&tally, rounds),
             probe: ProbeReport::of(plan, rounds, &tally),
@@ -342,6 +387,9 @@ impl Report {
         };
         tally.response_ok = json::restore(&self.histograms, "response_ok")?;
         tally.response_not_ok = json::restore(&self.histograms, "response_not_ok")?;
+        if self.histograms.contains_key("undisturbed") {
+            tally.undisturbed = json::restore(&self.histograms, "undisturbed")?;
+        }
         for (outcome, n) in &self.outcomes {
             tally.outcomes.insert(Key { outcome: outcome.clone(), detail: None }, *n);
         }
@@ -357,6 +405,7 @@ impl Report {
                 == (Some(tally.completed), Some(tally.failed), Some(tally.unsent))
             && tally.successful <= tally.completed
             && tally.response_ok.count() == tally.successful
+            && [0, tally.successful].contains(&tally.undisturbed.count())
             && tally.response_not_ok.count() <= tally.scheduled - tally.successful;
         if !counted {
             return Err(json::BadReport::Inconsistent);
@@ -368,7 +417,13 @@ impl Report {
     pub fn judge(&self, rules: &[Rule]) -> Result<SlaReport, json::BadReport> {
         let tally = self.tally()?;
         let responses = Responses(&tally);
-        Ok(gate::evaluate(rules, &measured(&tally, &responses), evaluable(self.partial, &self.validity)))
+        let evaluable = evaluable(self.partial, &self.validity).and_then(|()| {
+            // What was judged then stands; other percentiles may be asked for now.
+            let mut checks = validity::disturbances(&tally, &gate::percentiles(rules));
+            checks.retain(|check| !self.validity.has_judged(&check.rule));
+            undisturbed(&checks)
+        });
+        Ok(gate::evaluate(rules, &measured(&tally, &responses), evaluable))
     }
 }
 
@@ -473,16 +528,14 @@ fn evaluable(partial: bool, validity: &Validity) -> Result<(), String> {
     if partial {
         return Err("the run is partial".to_owned());
     }
-    if validity.verdict == Verdict::Invalid {
-        let rules: Vec<&str> = validity
-            .findings
-            .iter()
-            .filter(|f| f.level == validity::Level::Invalid)
-            .map(|f| f.rule.as_str())
-            .collect();
-        return Err(format!("the run is INVALID ({})", rules.join(", ")));
-    }
-    Ok(())
+    if validity.verdict == Verdict::Invalid { undisturbed(&validity.findings) } else { Ok(()) }
+}
+
+/// Fails where a check convicts.
+fn undisturbed(checks: &[Check]) -> Result<(), String> {
+    let convicting = checks.iter().filter(|check| check.level == Level::Invalid);
+    let rules: Vec<&str> = convicting.map(|check| check.rule.as_str()).collect();
+    if rules.is_empty() { Ok(()) } else { Err(format!("the run is INVALID ({})", rules.join(", "))) }
 }
 
 fn totals(tally: &Tally, connects: u64, unsolicited: u64) -> Totals {
@@ -533,18 +586,27 @@ fn round_report(round: &Round, position: u32) -> RoundReport {
         addresses: round.addresses.iter().map(ToString::to_string).collect(),
         server: round.server_ready.clone(),
         steal_ns: round.steal,
-        threads: round
-            .threads
-            .iter()
-            .map(|t| ThreadRow {
-                cpu: t.cpu,
-                turns: t.counts.turns,
-                useful_turns: t.counts.useful_turns,
-                stalled_ns: t.counts.stalled,
-                longest_stall_ns: t.counts.longest_stall,
-                times: t.times,
-                engine: t.engine.clone(),
-            })
-            .collect(),
+        threads: round.threads.iter().map(thread_row).collect(),
+    }
+}
+
+fn thread_row(thread: &ThreadReport) -> ThreadRow {
+    let pace = &thread.counts.driver.pace;
+    ThreadRow {
+        cpu: thread.cpu,
+        turns: pace.turns,
+        useful_turns: pace.useful_turns,
+        stalled_ns: pace.stalled,
+        longest_stall_ns: pace.longest_stall,
+        times: thread.times,
+        wall_ns: pace.wall,
+        busy_ns: pace.busy,
+        hiccups: (&pace.hiccups).into(),
+        oversleeps: (&pace.oversleeps).into(),
+        send_lag_ns: Figures::of(&thread.send_lag),
+        arrival_gap_ns: Figures::of(&thread.arrival_gap),
+        allocations: thread.allocations,
+        clock: thread.clock.clone(),
+        engine: thread.engine.clone(),
     }
 }

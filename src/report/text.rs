@@ -5,7 +5,7 @@ use std::fmt::Write;
 mod models;
 
 use super::json::Saved;
-use super::{Beyond, Comparison, LogFile, Report};
+use super::{Beyond, Comparison, Lateness, LogFile, Report, ThreadRow};
 use crate::analyze::attribution::{ClosedLoop, Split};
 use crate::analyze::compare::Change;
 use crate::analyze::gate::{SlaReport, SlaVerdict};
@@ -52,6 +52,7 @@ pub fn run(report: &Report) -> String {
     evidence(&mut text, report);
     models::theory(&mut text, report.theory.as_ref());
     models::diagnosis(&mut text, report.diagnosis.as_ref());
+    instrument(&mut text, report);
     validity(&mut text, "validity", &report.validity);
     sla(&mut text, "SLA", &report.sla);
     logs(&mut text, &report.logs);
@@ -384,6 +385,49 @@ fn closed_loop(text: &mut String, name: &str, closed: Option<&ClosedLoop>) {
     }
     if let Some(effective) = c.effective_parallelism {
         let _ = write!(text, "; c_eff = N·S/R = {effective:.2}");
+    }
+    text.push('\n');
+}
+
+/// The worst of all threads and rounds, in two lines.
+fn instrument(text: &mut String, report: &Report) {
+    let threads: Vec<&ThreadRow> = report.rounds.iter().flat_map(|round| &round.threads).collect();
+    let Some(first) = threads.iter().max_by_key(|t| t.clock.read_ns) else { return };
+    let clock = &first.clock;
+    let _ = write!(text, "clock: {}", if clock.source.is_empty() { "unknown" } else { &clock.source });
+    if let Some(why) = &clock.why_not_tsc {
+        let _ = write!(text, " ({})", clean(why));
+    }
+    if let Some(hz) = clock.frequency_hz {
+        let _ = write!(text, " at {:.3} MHz", hz as f64 / 1e6);
+    }
+    let _ = write!(text, ", {} a read, resolution {}", clock.read_ns, clock.resolution_ns);
+    if let Some(worst) = threads.iter().filter_map(|t| t.clock.worst_residual_ns).max() {
+        let anchors: u64 = threads.iter().map(|t| t.clock.anchors).sum();
+        let off: u64 = threads.iter().map(|t| t.clock.anchors_off).sum();
+        let _ = write!(text, ", {anchors} anchors, worst residual {worst}");
+        if off > 0 {
+            let _ = write!(text, " ({off} beyond 5 us)");
+        }
+    }
+    let share = |t: &&ThreadRow| 100.0 * t.busy_ns.0 as f64 / t.wall_ns.0.max(1) as f64;
+    let busiest = threads.iter().map(share).fold(0.0, f64::max);
+    let of = |each: fn(&ThreadRow) -> Lateness| {
+        let all = threads.iter().map(|t| each(t));
+        all.fold((0, Nanos::ZERO), |(n, longest), l| (n + l.count, longest.max(l.longest_ns)))
+    };
+    let (hiccups, longest) = of(|t| t.hiccups);
+    let (sleeps, latest) = of(|t| t.oversleeps);
+    let _ = write!(text, "\nloop: busy {busiest:.1} %, hiccups {hiccups} (longest {longest})");
+    if sleeps > 0 {
+        let _ = write!(text, ", timed sleeps {sleeps} (latest by {latest})");
+    }
+    if report.arrival_gap_ns.count > 0 {
+        let (p99, max) = (shown(report.arrival_gap_ns.p99), shown(report.arrival_gap_ns.max));
+        let _ = write!(text, ", gaps off the plan by p99 {p99}, max {max}");
+    }
+    if let Some(n) = threads.iter().map(|t| t.allocations).sum::<Option<u64>>() {
+        let _ = write!(text, ", allocations {n}");
     }
     text.push('\n');
 }

@@ -35,10 +35,16 @@ pub fn thread_times() -> ThreadTimes {
     let schedstat = fs::read_to_string("/proc/thread-self/schedstat").ok();
     let number = |at: usize| schedstat.as_deref()?.split_whitespace().nth(at)?.parse().ok();
     let status = fs::read_to_string("/proc/thread-self/status").ok();
-    let switches = status.as_deref().and_then(|text| {
-        text.lines().find_map(|line| line.strip_prefix("nonvoluntary_ctxt_switches:"))?.trim().parse().ok()
-    });
-    ThreadTimes { on_cpu_ns: number(0), run_delay_ns: number(1), involuntary_switches: switches }
+    let switches = |name: &str| {
+        let line = status.as_deref()?.lines().find_map(|line| line.strip_prefix(name))?;
+        line.strip_prefix(':')?.trim().parse().ok()
+    };
+    ThreadTimes {
+        on_cpu_ns: number(0),
+        run_delay_ns: number(1),
+        involuntary_switches: switches("nonvoluntary_ctxt_switches"),
+        voluntary_switches: switches("voluntary_ctxt_switches"),
+    }
 }
 
 /// Time the hypervisor took from these processors since boot, from /proc/stat; in steps of a tick (10 ms).
@@ -87,6 +93,9 @@ mod tests {
         }
         let used = thread_times().since(before);
         assert!(used.on_cpu_ns.is_none_or(|ns| ns < 60_000_000_000), "{used:?}");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        let slept = thread_times().since(before).voluntary_switches;
+        assert!(slept.is_none_or(|n| n >= 1), "a sleep is a switch: {slept:?}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! io_uring engine lives here, each block with its SAFETY line.
 
 pub mod affinity;
+pub mod alloc;
 pub mod clock;
 pub mod host;
 pub mod server;

@@ -154,6 +154,8 @@ fn sample(seq: u64) -> Sample {
         first_byte: Some(at + Nanos(500)),
         done: at + Nanos(500),
         read_gap: Nanos::ZERO,
+        own_wait: Nanos::ZERO,
+        arrival_gap: None,
         outcome: Outcome::Completed(200),
         bytes_sent: 100,
         bytes_received: 100,

@@ -14,7 +14,9 @@ fn saved() -> (Scratch, Value) {
         ok("x")
     });
     scratch.hairspring(&format!("run {} -n 400 -c 4 --wait park", server.url("/"))).run().expect(0);
-    patched(&scratch, "results/report.json", "saved.json", &[("/validity/verdict", json!("valid"))]);
+    let calm = scratch.json("results/report.json")["histograms"]["response_ok"].clone();
+    let changes = [("/validity/verdict", json!("valid")), ("/histograms/undisturbed", calm)];
+    patched(&scratch, "results/report.json", "saved.json", &changes);
     let report = scratch.json("saved.json");
     (scratch, report)
 }
@@ -95,6 +97,19 @@ fn too_few_requests_are_inconclusive_not_met() {
         let finished = scratch.hairspring("gate saved.json").args_pair("--sla", rule).run().expect(code);
         let explained = finished.stdout.contains("too few");
         assert_eq!(explained, code == 4, "{rule}: {finished}");
+    }
+}
+
+/// The run was judged by p50, p95 and p99; a percentile that is asked for later is judged then.
+#[test]
+fn a_percentile_that_the_client_moved_is_not_judged_later_either() {
+    let (scratch, report) = saved();
+    // as if all but the send lag of each answer had been the client's doing
+    let moved = [("/histograms/undisturbed", report["histograms"]["send_lag"].clone())];
+    patched(&scratch, "saved.json", "moved.json", &moved);
+    for (rule, code) in [("p95<=30s", 0), ("p98<=30s", 3), ("p98<=1ns", 3), ("errors<1%", 0)] {
+        let finished = scratch.hairspring("gate moved.json").args_pair("--sla", rule).run().expect(code);
+        assert_eq!(finished.stdout.contains("INVALID (disturbance-p98)"), code == 3, "{finished}");
     }
 }
 

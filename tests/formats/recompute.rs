@@ -165,6 +165,7 @@ pub(super) fn recompute(report: &Value, rows: &Rows) {
     histogram(report, "first_byte", &difference(&completed, "issued_ns", "first_byte_ns"));
     histogram(report, "conn_wait", &difference(&all, "intended_ns", "ready_ns"));
     histogram(report, "send_lag", &difference(&all, "ready_ns", "issued_ns"));
+    histogram(report, "undisturbed", &ok.iter().map(|row| undisturbed(row)).collect::<Vec<u64>>());
     histogram(report, "connect", &column(&all, "connect_ns"));
     histogram(report, "server_service", &column(&believed, "server_service_ns"));
     histogram(report, "server_queue", &column(&believed, "server_queue_ns"));
@@ -176,6 +177,16 @@ pub(super) fn recompute(report: &Value, rows: &Rows) {
     for part in ["median", "tail"] {
         split(&report["evidence"][part], &ok, part);
     }
+}
+
+/// The response time without what the client may have added.
+fn undisturbed(row: &Row) -> u64 {
+    let unread = match row.number("arrived_ns") {
+        Some(arrived) => row.ns("done_ns").saturating_sub(arrived),
+        None => row.ns("read_gap_ns"),
+    };
+    let lag = row.ns("issued_ns") - row.ns("ready_ns");
+    response(row).saturating_sub(row.ns("own_wait_ns") + lag + unread)
 }
 
 /// The parts of a split add up, and its requests are among those that succeeded.

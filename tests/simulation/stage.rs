@@ -9,10 +9,11 @@ use std::io;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, unbounded};
+use hairspring::analyze::validity::{self, Validity};
 use hairspring::engine::contract::Checked;
 use hairspring::engine::sim::{Exchange, SimClock, SimEngine, World};
 use hairspring::engine::{Clock, Engine};
-use hairspring::facts::{Host, Round, ThreadReport, ThreadTimes, WorkerCounts};
+use hairspring::facts::{ClockAccount, Host, Round, ThreadReport, ThreadTimes, WorkerCounts};
 use hairspring::load::driver::{Driver, Keepalive, Settings};
 use hairspring::load::io::{ConnId, EngineAccount, Event, Op, Stamp};
 use hairspring::load::response;
@@ -20,7 +21,9 @@ use hairspring::load::sample::Sample;
 use hairspring::load::schedule::{Schedule, Shard};
 use hairspring::load::time::Nanos;
 use hairspring::plan::WaitPlan;
-use hairspring::record::{LogChunk, LogPort, Path, Recorded, Recorder, SliceMerger, SlicePort, slicing};
+use hairspring::record::{
+    Distribution, LogChunk, LogPort, Path, Recorded, Recorder, SliceMerger, SlicePort, slicing,
+};
 use hairspring::report::csv::{RowContext, row};
 use hairspring::report::{Inputs, Report, json};
 use hairspring::worker::{self, Wait};
@@ -114,12 +117,16 @@ pub(crate) fn run_on<S: Stack>(
     for (index, thread) in threads.drain(..).enumerate() {
         let (mine, part) = thread.run(t0, sabotage, ports.pop().unwrap(), &merger, &mut look);
         recorded.merge(mine);
-        let times = ThreadTimes { on_cpu_ns: Some(1), run_delay_ns: Some(2), involuntary_switches: None };
+        let times = ThreadTimes { on_cpu_ns: Some(1), run_delay_ns: Some(2), ..ThreadTimes::default() };
         reports.push(ThreadReport {
             cpu: plan.client.cpus[index],
             counts: part.counts,
             times,
             engine: EngineAccount::default(),
+            clock: ClockAccount::default(),
+            allocations: None,
+            send_lag: Distribution::default(),
+            arrival_gap: Distribution::default(),
         });
         parts.push(part);
     }
@@ -261,7 +268,7 @@ fn careless<E: Engine>(
             nth += 1;
         }
         if driver.is_done() {
-            return Ok(WorkerCounts { driver: driver.counts(), ..WorkerCounts::default() });
+            return Ok(WorkerCounts { driver: driver.counts() });
         }
     }
 }
@@ -341,7 +348,17 @@ pub(crate) fn written(scenario: &Scenario, account: Account) -> (Vec<u8>, Vec<u8
             row(sample, thread, RowContext { round: 0, wall_offset: Nanos::ZERO }, &mut rows);
         }
     }
-    let host = Host {
+    (json::render(&report(scenario, account)), rows)
+}
+
+/// The verdict on a run, without the cost of a whole report.
+pub(crate) fn judge(scenario: &Scenario, account: &Account) -> Validity {
+    let round = std::slice::from_ref(&account.round);
+    validity::judge(&scenario.plan, &host(), round, &account.round.recorded.measured, &[])
+}
+
+fn host() -> Host {
+    Host {
         kernel: None,
         cpu_model: None,
         cpus: vec![0, 1],
@@ -351,16 +368,18 @@ pub(crate) fn written(scenario: &Scenario, account: Account) -> (Vec<u8>, Vec<u8
         memory_bytes: None,
         nofile: None,
         clock_read_ns: Nanos(25),
-    };
-    let report = Report::new(Inputs {
+    }
+}
+
+fn report(scenario: &Scenario, account: Account) -> Report {
+    Report::new(Inputs {
         plan: &scenario.plan,
-        host: &host,
+        host: &host(),
         rounds: &[account.round],
         positions: &[0],
         rules: &[],
         logs: Vec::new(),
         created_unix_ms: 1_700_000_000_000,
         complete: true,
-    });
-    (json::render(&report), rows)
+    })
 }

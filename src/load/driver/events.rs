@@ -30,7 +30,15 @@ impl Driver {
 
     pub(super) fn on_sent(&mut self, index: u32, at: Nanos) {
         if let Some(request) = &mut self.connections[index as usize].request {
+            if request.issued.is_none() {
+                self.occupancy.enter(at);
+            }
             request.issued = Some(at);
+            if self.think.is_none() && request.attempt == 1 {
+                let lateness = at.saturating_sub(request.arrival.intended);
+                let before = self.last_lateness.replace(lateness);
+                request.arrival_gap = before.map(|before| Nanos(lateness.0.abs_diff(before.0)));
+            }
             self.request_deadlines.push(index, at.saturating_add(self.settings.timeout));
         }
     }
@@ -57,7 +65,7 @@ impl Driver {
 
     pub(super) fn on_received(&mut self, index: u32, bytes: &[u8], stamp: Stamp) {
         let at = stamp.at;
-        let since = self.asleep_until.unwrap_or(self.tick_before);
+        let since = self.pace.slept_until().unwrap_or(self.tick_before);
         let c = &mut self.connections[index as usize];
         if c.state != State::Open {
             return; // late bytes of a connection that is being closed
@@ -69,7 +77,7 @@ impl Driver {
             return;
         };
         request.arrived = stamp.kernel;
-        request.read_gap = at.saturating_sub(since);
+        request.read_gap = at.saturating_sub(since.max(request.issued.unwrap_or_default()));
         let mut buffer = [0; RequestId::TEXT_MAX];
         let progress = c.decoder.feed(bytes, request.arrival.id.text(&mut buffer));
         if c.decoder.first_byte_in_last_feed() {
@@ -146,8 +154,15 @@ impl Driver {
         self.request_deadlines.remove(index);
         let request = self.connections[index as usize].request.as_mut().expect("the caller saw it");
         self.counts.retries += u64::from(request.arrival.id.phase == Phase::Measure);
-        *request =
-            InFlight { attempt: request.attempt + 1, ..InFlight::new(request.arrival, request.template) };
+        if let Some(issued) = request.issued {
+            self.occupancy.leave(issued); // as if it had never been sent: its stay begins with the retry
+        }
+        *request = InFlight {
+            attempt: request.attempt + 1,
+            own_wait: request.own_wait,
+            arrival_gap: request.arrival_gap,
+            ..InFlight::new(request.arrival, request.template)
+        };
     }
 
     pub(super) fn connect_ended(&mut self, index: u32) {
@@ -162,6 +177,9 @@ impl Driver {
         self.in_flight -= 1;
         let sample = self.connections[index as usize].conclude(index, outcome, done, self.settings.digest);
         sample.assert_ordered();
+        if sample.issued.is_some() {
+            self.occupancy.leave(done);
+        }
         let completed = matches!(outcome, Outcome::Completed(_));
         if self.settings.stamps == Stamps::RxTx && completed && sample.transmitted.is_none() {
             self.unstamped.push(Unstamped { conn: self.id(index), since: self.last_tick, sample });

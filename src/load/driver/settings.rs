@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::pace::PaceCounts;
 use crate::load::io::Stamps;
 use crate::load::request::Requests;
 use crate::load::response::Limits;
@@ -61,6 +62,13 @@ pub struct DriverCounts {
     pub offered: u64,
     /// The sum of their fingerprints.
     pub schedule_hash: u64,
+    /// When drawing ended, arrivals were waiting, and for most of that time because of our own loop.
+    pub held_up: bool,
     /// The time cap ended the load.
     pub capped: bool,
+    /// Requests in flight, integrated over time: requests · ns, those of the warm-up included. By Little's law the sum of
+    /// all done − issued, but added up without looking at a single request.
+    pub in_flight_area: i128,
+    /// How well the loop kept up.
+    pub pace: PaceCounts,
 }

@@ -10,11 +10,18 @@ use super::head::Head;
 const BYTES_MAX: usize = 512;
 
 /// At most one head.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Memo {
     /// The whole section, with its empty line. Empty: nothing is kept.
     section: Vec<u8>,
     head: Head,
+}
+
+impl Default for Memo {
+    /// With room for any head it may keep: no allocation under the first answer.
+    fn default() -> Self {
+        Self { section: Vec::with_capacity(BYTES_MAX), head: Head::default() }
+    }
 }
 
 impl Memo {
