@@ -92,7 +92,8 @@ pub struct UringEngine<C: Clock, Q: Completion> {
     over: Vec<(ConnId, CloseReason, Nanos)>,
     batch: Vec<Q>,
     /// For the next sends, so that they allocate nothing.
-    #[allow(clippy::vec_box)] // they go to a slot and come back without moving: the kernel has pointers into them
+    #[allow(clippy::vec_box)]
+    // they go to a slot and come back without moving: the kernel has pointers into them
     spare: Vec<Box<Outgoing>>,
     small_batches: bool,
     stamping: Option<Stamping>,
