@@ -8,6 +8,7 @@ use crate::support::{Heard, Row, Rows, Scratch, Scripted, answer, check_report, 
 
 mod gate;
 mod recompute;
+mod theory;
 
 use recompute::recompute;
 
