@@ -430,6 +430,12 @@ impl Recorder {
         }
     }
 
+    /// The thread has so many connection slots; their sums have their place before the load.
+    pub fn with_connections(mut self, slots: u32) -> Self {
+        self.connection(slots.saturating_sub(1));
+        self
+    }
+
     /// The samples have these stamps of the kernel.
     pub fn with_stamps(mut self, stamps: Stamps) -> Self {
         self.measured.kernel = (stamps != Stamps::User).then(|| (stamps, KernelSplit::default()));

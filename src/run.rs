@@ -421,6 +421,7 @@ impl Job<'_> {
     ) -> io::Result<(Recorded, ThreadReport)> {
         let prepared = engine.and_then(|engine| self.prepare(engine, clock));
         let mut recorder = Recorder::new(self.plan.ok_statuses(), self.plan.digest, self.thread, ports.log)
+            .with_connections(self.settings().connections)
             .with_stamps(self.plan.client.stamps)
             .with_mix(self.requests.count());
         let offer = Offer { probe: self.until.is_some(), ..self.material.offer(self.plan, self.seed) };
