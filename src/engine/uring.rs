@@ -5,7 +5,7 @@
 //! the stamp before the enter is close to each of them. A turn without work costs none.
 //!
 //! Everything beyond the basics is probed for and done without where the kernel lacks it ([`Feature`]). Memory that
-//! the kernel points to belongs to a slot ([`slot`]) or to the engine, and outlives the operations that use it.
+//! the kernel points to belongs to a slot (`slot`) or to the engine, and outlives the operations that use it.
 //!
 //! Not here: retries, timeouts, HTTP.
 #![allow(unsafe_code)] // entries of the submission queue carry pointers
