@@ -14,6 +14,7 @@ use crate::load::schedule::Phase;
 use crate::load::time::Nanos;
 
 mod anatomy;
+mod batches;
 mod distribution;
 mod kernel;
 mod passages;
@@ -22,6 +23,7 @@ mod slices;
 mod templates;
 
 pub use anatomy::{Anatomy, Parts};
+pub use batches::{BATCHES, Batch, BatchCounter, Batches};
 pub use distribution::{Distribution, RANGE_MAX, RELATIVE_ERROR};
 pub use kernel::KernelSplit;
 pub use passages::{BLOCK, Moments, Passage, Passages};
@@ -74,6 +76,8 @@ pub struct Tally {
     pub undisturbed: Distribution,
     /// `done - intended` of everything else that was drawn: how long it had been wanted when it was known to have failed.
     pub response_not_ok: Distribution,
+    /// Response times by contiguous batches, for each round.
+    pub batches: Vec<Batches>,
     /// `done - intended` of completed requests, by status.
     pub by_status: BTreeMap<u16, Distribution>,
     /// A distribution made before the run, for the first status that comes.
@@ -225,6 +229,10 @@ impl Tally {
     /// Adds another thread of the same round.
     pub fn merge_thread(&mut self, other: &Self) {
         self.merge(other);
+        match (self.batches.first_mut(), other.batches.first()) {
+            (Some(mine), Some(theirs)) => mine.merge_thread(theirs),
+            _ => self.batches.extend(other.batches.iter().cloned()),
+        }
         self.first_intended = earliest(self.first_intended, other.first_intended);
         self.last_done = self.last_done.max(other.last_done);
     }
@@ -232,6 +240,7 @@ impl Tally {
     /// Adds another round, closed before.
     pub fn merge_round(&mut self, other: &Self) {
         self.merge(other);
+        self.batches.extend(other.batches.iter().cloned());
         self.elapsed += other.elapsed;
     }
 
@@ -368,6 +377,7 @@ pub struct Recorder {
     ok: OkStatuses,
     measured: Tally,
     warmup: Tally,
+    batches: BatchCounter,
     outcomes: Vec<(Outcome, u64)>,
     digests: Option<Digests>,
     log: Option<Log>,
@@ -419,6 +429,7 @@ impl Recorder {
             ok,
             measured: tally(),
             warmup: tally(),
+            batches: BatchCounter::new(None),
             outcomes: Vec::with_capacity(32),
             digests: digests.then(|| Digests { by_seq: vec![0; DIGESTS_AT_START] }),
             log,
@@ -452,6 +463,12 @@ impl Recorder {
         self.path = Some(path);
     }
 
+    /// So many requests are measured in the round, over all threads, if that is known.
+    pub fn expecting(mut self, requests: Option<u64>) -> Self {
+        self.batches = BatchCounter::new(requests);
+        self
+    }
+
     /// Takes in one ended request.
     pub fn record(&mut self, sample: &Sample) {
         if let Some(path) = &mut self.path {
@@ -469,6 +486,7 @@ impl Recorder {
         if let Some(slicer) = &mut self.slicer {
             slicer.record(sample.done, successful.then(|| sample.response()));
         }
+        self.batches.record(sample.id.seq, successful.then(|| sample.response()));
         if let (Some(digests), Outcome::Completed(status), true) =
             (&mut self.digests, sample.outcome, successful)
         {
@@ -504,6 +522,7 @@ impl Recorder {
             let key = Key { outcome: outcome.key(), detail: outcome.detail() };
             *self.measured.outcomes.entry(key).or_default() += n;
         }
+        self.measured.batches = vec![self.batches.finish()];
         self.measured.assert_conserved();
         let log_lost = self.log.map_or(0, |mut log| {
             let samples = std::mem::take(&mut log.chunk);

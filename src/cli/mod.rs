@@ -58,6 +58,17 @@ impl From<StampsArg> for Stamps {
     }
 }
 
+/// `--on-inconclusive`: what a pipeline makes of a gate that could not decide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum OnInconclusive {
+    /// Exit code 4.
+    Say,
+    /// Exit code 2.
+    Fail,
+    /// Exit code 0.
+    Pass,
+}
+
 /// The load and how it is offered.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Load")]
@@ -173,6 +184,9 @@ pub struct ToolArgs {
     /// timeouts, throughput; can be repeated [default of compare: 'p95<=800ms'; of run: none]
     #[arg(long, value_name = "RULE")]
     pub sla: Vec<String>,
+    /// What an inconclusive gate means: nothing is decided (exit code 4), or fail (2), or pass (0)
+    #[arg(long, value_enum, default_value_t = OnInconclusive::Say, hide_default_value = true)]
+    pub on_inconclusive: OnInconclusive,
     /// A run that is SUSPECT fails like one that is INVALID
     #[arg(long)]
     pub strict: bool,
@@ -329,8 +343,17 @@ pub struct GateArgs {
     #[arg(value_name = "REPORT.json")]
     pub report: PathBuf,
     /// A rule, as in 'p95<=800ms', 'errors<1%', 'throughput>=500/s'; can be repeated
-    #[arg(long, value_name = "RULE", required = true)]
+    #[arg(long, value_name = "RULE", required_unless_present = "sla_against")]
     pub sla: Vec<String>,
+    /// An earlier report.json or comparison.json (its optimized side), for --sla-against
+    #[arg(long, value_name = "BASELINE.json", requires = "sla_against")]
+    pub against: Option<PathBuf>,
+    /// The greatest change since the baseline, as in 'p99<=+5%' (at most 5 % slower) or 'mean<=-10%'; can be repeated
+    #[arg(long, value_name = "RULE", requires = "against", allow_hyphen_values = true)]
+    pub sla_against: Vec<String>,
+    /// What an inconclusive gate means: nothing is decided (exit code 4), or fail (2), or pass (0)
+    #[arg(long, value_enum, default_value_t = OnInconclusive::Say, hide_default_value = true)]
+    pub on_inconclusive: OnInconclusive,
     /// A run that is SUSPECT fails like one that is INVALID
     #[arg(long)]
     pub strict: bool,

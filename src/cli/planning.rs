@@ -1,7 +1,7 @@
 //! From flags to the plan: defaults, presets, and what contradicts itself. What only the machine can tell (its
 //! processors) is handed in.
 
-use crate::analyze::gate::Rule;
+use crate::analyze::gate::{Relative, Rule};
 use crate::load::schedule::{Extent, Load};
 use crate::load::time::Nanos;
 use crate::plan::{Body, Client, Limits, Mix, Plan, Probe, Request, Server, Stub, Target};
@@ -88,6 +88,13 @@ impl GateArgs {
     /// The rules.
     pub fn rules(&self) -> Result<Vec<Rule>, CliError> {
         parse_rules(&self.sla)
+    }
+
+    /// The rules against the baseline.
+    pub fn relative_rules(&self) -> Result<Vec<Relative>, CliError> {
+        let parse =
+            |text: &String| text.parse().map_err(|error| CliError::Usage(format!("--sla-against: {error}")));
+        self.sla_against.iter().map(parse).collect()
     }
 }
 

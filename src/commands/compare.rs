@@ -68,6 +68,7 @@ pub(crate) fn execute(args: &CompareArgs, console: &mut Console<'_>) -> Result<u
         strict: args.common.tool.strict,
         sla: comparison.sla.verdict,
         outputs_differ: comparison.outputs_identical == Some(false),
+        on_inconclusive: args.common.tool.on_inconclusive,
     };
     Ok(judgement.conclude(console))
 }

@@ -41,6 +41,7 @@ pub(crate) fn execute(args: &RunArgs, console: &mut Console<'_>) -> Result<u8, F
         strict: args.common.tool.strict,
         sla: report.sla.verdict,
         outputs_differ: false,
+        on_inconclusive: args.common.tool.on_inconclusive,
     };
     Ok(judgement.conclude(console))
 }

@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use crate::analyze::attribution::{self, Evidence};
 use crate::analyze::compare::{Change, Outputs};
 use crate::analyze::diagnose::{self, Diagnosis};
-use crate::analyze::gate::{self, Rule, SlaReport};
+use crate::analyze::gate::{self, Relative, Rule, SlaReport};
+use crate::analyze::intervals::{self as certainty, Interval};
+use crate::analyze::stats::Percentile;
 use crate::analyze::summary::{Figures, Responses, measured, throughput};
 use crate::analyze::theory::{self, Theory};
 use crate::analyze::validity::{self, Check, Level, Validity, Verdict};
@@ -31,7 +33,7 @@ mod probe;
 pub mod text;
 
 use intervals::Intervals;
-use json::SavedHistogram;
+use json::{SavedBatch, SavedHistogram};
 pub use kernel::Kernel;
 pub use mix::TemplateRow;
 pub use probe::{Beyond, ProbeReport};
@@ -64,6 +66,9 @@ pub struct Report {
     pub outcome_details: BTreeMap<String, u64>,
     /// done − intended over all scheduled; the unsuccessful rank last.
     pub response_ns: Figures,
+    /// What the percentiles of `response_ns` lie between with 95 %, by their names.
+    #[serde(default)]
+    pub response_intervals: BTreeMap<String, Interval>,
     /// done − intended of the successful alone.
     pub response_ok_ns: Figures,
     /// done − intended of the completed, by status.
@@ -120,6 +125,9 @@ pub struct Report {
     pub histogram_error: f64,
     /// The distributions themselves.
     pub histograms: BTreeMap<String, SavedHistogram>,
+    /// Response times by contiguous batches of each round: what intervals are made from.
+    #[serde(default)]
+    pub batches: Vec<Vec<SavedBatch>>,
 }
 
 /// The program that wrote a report.
@@ -335,6 +343,7 @@ impl Report {
             outcomes: by_outcome(&tally),
             outcome_details: details(&tally),
             response_ns: Figures::of_responses(&tally),
+            response_intervals: certainty::tabled(&tally),
             response_ok_ns: Figures::of(&tally.response_ok),
             response_by_status_ns: tally
                 .by_status
@@ -371,6 +380,7 @@ impl Report {
             intervals: Intervals::of(rounds),
             histogram_error: RELATIVE_ERROR,
             histograms: json::save(&tally),
+            batches: json::save_batches(&tally.batches),
         }
     }
 
@@ -390,6 +400,7 @@ impl Report {
         if self.histograms.contains_key("undisturbed") {
             tally.undisturbed = json::restore(&self.histograms, "undisturbed")?;
         }
+        tally.batches = json::restore_batches(&self.batches)?;
         for (outcome, n) in &self.outcomes {
             tally.outcomes.insert(Key { outcome: outcome.clone(), detail: None }, *n);
         }
@@ -406,7 +417,8 @@ impl Report {
             && tally.successful <= tally.completed
             && tally.response_ok.count() == tally.successful
             && [0, tally.successful].contains(&tally.undisturbed.count())
-            && tally.response_not_ok.count() <= tally.scheduled - tally.successful;
+            && tally.response_not_ok.count() <= tally.scheduled - tally.successful
+            && json::batches_fit(&tally);
         if !counted {
             return Err(json::BadReport::Inconsistent);
         }
@@ -417,13 +429,34 @@ impl Report {
     pub fn judge(&self, rules: &[Rule]) -> Result<SlaReport, json::BadReport> {
         let tally = self.tally()?;
         let responses = Responses(&tally);
-        let evaluable = evaluable(self.partial, &self.validity).and_then(|()| {
-            // What was judged then stands; other percentiles may be asked for now.
-            let mut checks = validity::disturbances(&tally, &gate::percentiles(rules));
-            checks.retain(|check| !self.validity.has_judged(&check.rule));
-            undisturbed(&checks)
-        });
+        let evaluable = self.evaluable(&tally, &gate::percentiles(rules));
         Ok(gate::evaluate(rules, &measured(&tally, &responses), evaluable))
+    }
+
+    /// Whether rules on these percentiles may be judged.
+    fn evaluable(&self, tally: &Tally, asked: &[Percentile]) -> Result<(), String> {
+        evaluable(self.partial, &self.validity)?;
+        // What was judged then stands; other percentiles may be asked for now.
+        let mut checks = validity::disturbances(tally, asked);
+        checks.retain(|check| !self.validity.has_judged(&check.rule));
+        undisturbed(&checks)
+    }
+
+    /// Judges the report against an earlier one, which has to be as reliable; these verdicts join those in `sla`.
+    pub fn judge_against(
+        &self,
+        baseline: &Self,
+        rules: &[Relative],
+        sla: SlaReport,
+    ) -> Result<SlaReport, json::BadReport> {
+        let (ours, theirs) = (self.tally()?, baseline.tally()?);
+        let asked: Vec<Percentile> = rules.iter().filter_map(Relative::percentile).collect();
+        let mine = self.evaluable(&ours, &asked).map_err(|why| format!("this side: {why}"));
+        let its = baseline.evaluable(&theirs, &asked).map_err(|why| format!("the baseline: {why}"));
+        let (responses, their_responses) = (Responses(&ours), Responses(&theirs));
+        let (ours, theirs) = (measured(&ours, &responses), measured(&theirs, &their_responses));
+        let judged = rules.iter().map(|rule| gate::regression(rule, &ours, &theirs)).collect();
+        Ok(sla.joined(judged, mine.and(its)))
     }
 }
 

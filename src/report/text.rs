@@ -9,6 +9,7 @@ use super::{Beyond, Comparison, Lateness, LogFile, Report, ThreadRow};
 use crate::analyze::attribution::{ClosedLoop, Split};
 use crate::analyze::compare::Change;
 use crate::analyze::gate::{SlaReport, SlaVerdict};
+use crate::analyze::intervals::Interval;
 use crate::analyze::summary::{Figures, TABLED};
 use crate::analyze::validity::{About, Level, Validity, Verdict};
 use crate::load::io::Stamps;
@@ -21,6 +22,7 @@ pub fn run(report: &Report) -> String {
     heading(&mut text, report);
     line(&mut text, &[" ", "p50", "p90", "p95", "p99", "p99.9", "mean", "max"]);
     figures(&mut text, "response", &report.response_ns);
+    intervals(&mut text, report);
     if report.totals.successful < report.totals.scheduled {
         figures(&mut text, "  successful", &report.response_ok_ns);
         if report.response_by_status_ns.len() > 1 {
@@ -37,7 +39,9 @@ pub fn run(report: &Report) -> String {
     kernel(&mut text, report);
     probe(&mut text, report);
     let within = 100.0 * report.histogram_error;
-    let _ = writeln!(text, "percentiles within {within} % (histograms), mean and max exact\n");
+    let _ = writeln!(text, "percentiles within {within} % (histograms), mean and max exact");
+    needed(&mut text, report);
+    text.push('\n');
     let _ = writeln!(text, "{}", counts(report));
     if report.warmup.scheduled > 0 {
         let warm = &report.warmup;
@@ -203,6 +207,42 @@ fn figures(text: &mut String, name: &str, figures: &Figures) {
     cells.extend(TABLED.iter().map(|(p, _)| percentile(figures, p)));
     cells.extend([shown(figures.mean), shown(figures.max)]);
     line(text, &cells.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
+/// The ends of the intervals, under their percentiles. `?` marks what is insufficient, and takes nothing away.
+fn intervals(text: &mut String, report: &Report) {
+    if report.response_intervals.is_empty() {
+        return;
+    }
+    let row = |label: &str, end: fn(&Interval) -> String| {
+        let cell = |(name, _): &(&str, _)| report.response_intervals.get(*name).map_or("-".to_owned(), end);
+        std::iter::once(label.to_owned()).chain(TABLED.iter().map(cell)).collect::<Vec<_>>()
+    };
+    let low = row("  95 % from", |i| i.low.to_string());
+    let high = row("  to", |i| {
+        let mark = if i.sufficient { "" } else { "?" };
+        i.high.map_or("unbounded".to_owned(), |high| high.to_string()) + mark
+    });
+    for cells in [low, high] {
+        line(text, &cells.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+}
+
+/// What the wide intervals would need, and what the mark means.
+fn needed(text: &mut String, report: &Report) {
+    let wide = TABLED.iter().filter_map(|(name, p)| {
+        let interval = report.response_intervals.get(*name)?;
+        let time = interval.needed_ns.map(|time| format!(" ({time} at this rate)")).unwrap_or_default();
+        let tau = interval.tau.map(|tau| format!(", τ {tau:.1}")).unwrap_or_default();
+        Some(format!("{p} about {} requests{time}{tau}", interval.needed?))
+    });
+    let wide: Vec<String> = wide.collect();
+    if !wide.is_empty() {
+        let _ = writeln!(text, "for ±5 % are needed: {}", wide.join("; "));
+    }
+    if report.response_intervals.values().any(|interval| !interval.sufficient) {
+        let _ = writeln!(text, "?: fewer than ten effective requests lie beyond this percentile");
+    }
 }
 
 /// A percentile that falls among the unsuccessful is shown as the least it can be.
