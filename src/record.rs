@@ -31,7 +31,7 @@ pub use path::{Path, STEPS_MAX, Step};
 pub use slices::{Interval, SLICES_MAX, SliceMerger, SlicePort, Slices, slicing};
 pub use templates::{TemplateTallies, TemplateTally};
 
-/// Digests are kept for the first so many ids of a round (32 MiB); what lies beyond is not compared.
+/// Digests are kept for the first so many ids of a round (48 MiB); what lies beyond is not compared.
 const DIGESTS_MAX: u64 = 4 << 20;
 const DIGESTS_AT_START: usize = 64 << 10;
 /// Statuses beyond the first so many are counted but get no histogram of their own.
@@ -338,6 +338,8 @@ impl Log {
 pub struct Digests {
     /// `digests[seq]`: status and body of the successful answer; 0 where there was none.
     by_seq: Vec<u64>,
+    /// Beside it, the response time in nanoseconds (to seven digits).
+    response_ns: Vec<f32>,
 }
 
 impl Digests {
@@ -345,18 +347,33 @@ impl Digests {
         let (Some(digest), true) = (sample.digest, sample.id.seq < DIGESTS_MAX) else { return };
         let at = sample.id.seq as usize;
         if self.by_seq.len() <= at {
-            self.by_seq.resize((at + 1).next_power_of_two(), 0);
+            self.resize((at + 1).next_power_of_two());
         }
         self.by_seq[at] = digest.wrapping_add(u64::from(status)).max(1);
+        self.response_ns[at] = sample.response().0 as f32;
     }
 
     fn merge(&mut self, other: &Self) {
         if self.by_seq.len() < other.by_seq.len() {
-            self.by_seq.resize(other.by_seq.len(), 0);
+            self.resize(other.by_seq.len());
         }
         for (mine, theirs) in self.by_seq.iter_mut().zip(&other.by_seq) {
             *mine = (*mine).max(*theirs);
         }
+        for (mine, theirs) in self.response_ns.iter_mut().zip(&other.response_ns) {
+            *mine = mine.max(*theirs);
+        }
+    }
+
+    fn resize(&mut self, ids: usize) {
+        self.by_seq.resize(ids, 0);
+        self.response_ns.resize(ids, 0.0);
+    }
+
+    /// For each id that both answered successfully: ln of `other`'s response time over ours.
+    pub fn log_ratios(&self, other: &Self) -> Vec<f64> {
+        let both = self.response_ns.iter().zip(&other.response_ns).filter(|&(a, b)| *a > 0.0 && *b > 0.0);
+        both.map(|(a, b)| (f64::from(*b) / f64::from(*a)).ln()).collect()
     }
 
     /// Every id that either has, with both digests.
@@ -431,7 +448,10 @@ impl Recorder {
             warmup: tally(),
             batches: BatchCounter::new(None),
             outcomes: Vec::with_capacity(32),
-            digests: digests.then(|| Digests { by_seq: vec![0; DIGESTS_AT_START] }),
+            digests: digests.then(|| Digests {
+                by_seq: vec![0; DIGESTS_AT_START],
+                response_ns: vec![0.0; DIGESTS_AT_START],
+            }),
             log,
             slicer: None,
             path: None,

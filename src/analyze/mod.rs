@@ -5,6 +5,7 @@ pub mod compare;
 pub mod diagnose;
 pub mod gate;
 pub mod intervals;
+pub mod paired;
 pub mod queueing;
 pub mod special;
 pub mod stats;

@@ -20,7 +20,9 @@ pub use files::{parse_replay, parse_requests};
 use stages::parse_stages;
 pub use stages::{ArrivalsArg, Stages};
 pub use values::CpuList;
-use values::{parse_cpus, parse_extent, parse_keepalive, parse_mix, parse_model, parse_preset, parse_rate};
+use values::{
+    parse_cpus, parse_extent, parse_keepalive, parse_mix, parse_model, parse_preset, parse_rate, parse_share,
+};
 
 /// What is wrong with the command line.
 #[derive(Debug, thiserror::Error)]
@@ -324,6 +326,19 @@ pub struct CompareArgs {
     /// Rounds; each measures both, in random order, on fresh servers [default: 3]
     #[arg(long, value_name = "N")]
     pub rounds: Option<u32>,
+    /// The least change that counts as faster or slower, as in 2% or 0.5%
+    #[arg(long, value_name = "SHARE%", default_value = "2%", value_parser = parse_share)]
+    pub min_effect: f64,
+    /// Measure the baseline twice in each round; what A against A leaves possible is never called a difference
+    #[arg(long)]
+    pub aa: bool,
+    /// Add rounds until the change of the percentiles in --sla is known to ± this, as in 3%; looks are planned and share the
+    /// error
+    #[arg(long, value_name = "SHARE%", value_parser = parse_share, conflicts_with = "rounds")]
+    pub until: Option<f64>,
+    /// At most so many rounds with --until [default: 24]
+    #[arg(long, value_name = "N", requires = "until")]
+    pub max_rounds: Option<u32>,
     /// A named set of defaults: quick (400 requests, 20 connections, normal:50ms,8ms, 8 workers; the default) or founding
     /// (fixed:127.6ms, 4 workers); other flags win over it
     #[arg(long, value_name = "NAME", value_parser = parse_preset)]

@@ -2,6 +2,8 @@
 //! processors) is handed in.
 
 use crate::analyze::gate::{Relative, Rule};
+use crate::analyze::paired::{Criteria, Sequential};
+use crate::analyze::summary::TABLED;
 use crate::load::schedule::{Extent, Load};
 use crate::load::time::Nanos;
 use crate::plan::{Body, Client, Limits, Mix, Plan, Probe, Request, Server, Stub, Target};
@@ -17,6 +19,9 @@ const STUB_BODY: &str = r#"{"prompt":"How late is late?","max_tokens":64}"#;
 
 /// Shorter slices could not be merged while the load runs without disturbing it.
 const INTERVAL_MIN: Nanos = Nanos::from_millis(100);
+
+/// `--max-rounds`, where it is not given.
+const UNTIL_ROUNDS: u32 = 24;
 
 impl RunArgs {
     /// The plan, on a machine whose usable processors are `allowed`.
@@ -43,7 +48,10 @@ impl CompareArgs {
     /// The plans of baseline and optimized; they differ in their target alone.
     pub fn plans(&self, allowed: &[usize]) -> Result<[Plan; 2], CliError> {
         let preset = self.preset.unwrap_or(PRESETS[0]);
-        let rounds = self.rounds.unwrap_or(preset.rounds);
+        let rounds = match self.until {
+            Some(_) => self.max_rounds.unwrap_or(UNTIL_ROUNDS),
+            None => self.rounds.unwrap_or(preset.rounds),
+        };
         if rounds == 0 || rounds > 1_000 {
             return usage(format!("--rounds {rounds}: from 1 to 1000"));
         }
@@ -81,6 +89,26 @@ impl CompareArgs {
             plans.push(self.common.plan(target, preset, &cpus, &rules, digest, rounds)?);
         }
         Ok(plans.try_into().expect("there are two sides"))
+    }
+}
+
+impl CompareArgs {
+    /// What makes a difference, and with `--until` the rule that adds rounds; `plan` is one of the [`plans`](Self::plans).
+    pub fn criteria(&self, plan: &Plan) -> (Criteria, Option<Sequential>) {
+        let Some(until) = self.until else {
+            return (Criteria { min_effect: self.min_effect, ..Criteria::default() }, None);
+        };
+        let metrics =
+            plan.sla.iter().filter_map(|text| Some(text.parse::<Rule>().ok()?.metric().to_string()));
+        let name =
+            |metric: String| TABLED.iter().find(|(_, p)| p.to_string() == metric).map(|(name, _)| *name);
+        let mut figures: Vec<String> = metrics.filter_map(name).map(str::to_owned).collect();
+        figures.dedup();
+        if figures.is_empty() {
+            figures.push("p50".to_owned());
+        }
+        let rule = Sequential::new(until, figures, plan.rounds);
+        (Criteria { min_effect: self.min_effect, confidence: rule.confidence() }, Some(rule))
     }
 }
 

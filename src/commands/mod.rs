@@ -112,12 +112,8 @@ pub(crate) struct Series {
 impl Series {
     /// One for each of `plans`: reads what they name, and lets the stub check its flags: the last refusals before anything
     /// is written.
-    pub(crate) fn all<const N: usize>(plans: [Plan; N]) -> Result<[Self; N], Failure> {
-        let mut series = Vec::with_capacity(N);
-        for (plan, material) in material::read(plans)? {
-            series.push(Self::new(plan, material)?);
-        }
-        Ok(series.try_into().unwrap_or_else(|_| unreachable!("one for each plan")))
+    pub(crate) fn all(plans: Vec<Plan>) -> Result<Vec<Self>, Failure> {
+        material::read(plans)?.into_iter().map(|(plan, material)| Self::new(plan, material)).collect()
     }
 
     fn new(plan: Plan, material: Material) -> Result<Self, Failure> {

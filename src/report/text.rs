@@ -10,6 +10,7 @@ use crate::analyze::attribution::{ClosedLoop, Split};
 use crate::analyze::compare::Change;
 use crate::analyze::gate::{SlaReport, SlaVerdict};
 use crate::analyze::intervals::Interval;
+use crate::analyze::paired::Effect;
 use crate::analyze::summary::{Figures, TABLED};
 use crate::analyze::validity::{About, Level, Validity, Verdict};
 use crate::load::io::Stamps;
@@ -84,6 +85,7 @@ pub fn comparison(comparison: &Comparison) -> String {
     for name in names {
         changed(&mut text, name, comparison);
     }
+    verdicts(&mut text, comparison);
     let per_s = |r: &Report| r.throughput_per_s.map_or("-".to_owned(), |x| format!("{x:.1}/s"));
     line(&mut text, &["throughput", &per_s(baseline), &per_s(optimized)]);
     let ok = |r: &Report| format!("{} of {}", r.totals.successful, r.totals.scheduled);
@@ -273,6 +275,56 @@ fn changed(text: &mut String, name: &str, comparison: &Comparison) {
             line(text, &[label, &side(&comparison.baseline), &side(&comparison.optimized), "-"]);
         }
     }
+}
+
+/// What each change may be called, where there are rounds enough.
+fn verdicts(text: &mut String, comparison: &Comparison) {
+    let enough = comparison.effects.values().any(|effect| effect.interval.is_some());
+    if !enough {
+        let reason = comparison.effects.get("p50").map(|effect| effect.reason.as_str());
+        let _ = writeln!(text, "faster or slower: {}", reason.unwrap_or("nothing to compare"));
+        return;
+    }
+    let criteria = comparison.criteria;
+    let _ = writeln!(
+        text,
+        "\n{:<18} {:>11} {:>21} {:>8}  (least effect {} %, intervals {} %)",
+        "effect",
+        "change",
+        "interval",
+        "p",
+        100.0 * criteria.min_effect,
+        (1e4 * criteria.confidence).round() / 1e2
+    );
+    for (name, p) in TABLED {
+        effect_row(text, &p.to_string(), comparison.effects.get(name));
+    }
+    effect_row(text, "mean", comparison.effects.get("mean"));
+    if let Some(paired) = &comparison.paired_requests {
+        effect_row(text, &format!("by {} pairs", paired.requests), Some(&paired.effect));
+    }
+    for (name, p) in TABLED {
+        let noise = comparison.noise.as_ref().and_then(|noise| noise.effects.get(name));
+        if noise.is_some() {
+            effect_row(text, &format!("A against A {p}"), noise);
+        }
+    }
+    text.push('\n');
+}
+
+fn effect_row(text: &mut String, label: &str, effect: Option<&Effect>) {
+    let Some(effect) = effect else { return };
+    let percent = |share: f64| format!("{:+.1} %", 100.0 * share);
+    let interval = effect
+        .interval
+        .map_or("-".to_owned(), |[low, high]| format!("[{}, {}]", percent(low), percent(high)));
+    let _ = writeln!(
+        text,
+        "{label:<18} {:>11} {interval:>21} {:>8.4}  {}",
+        percent(effect.change),
+        effect.p_value,
+        effect.verdict.name()
+    );
 }
 
 fn shown(value: Option<Nanos>) -> String {
