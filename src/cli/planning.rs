@@ -48,12 +48,12 @@ impl CompareArgs {
     /// The plans of baseline and optimized; they differ in their target alone.
     pub fn plans(&self, allowed: &[usize]) -> Result<[Plan; 2], CliError> {
         let preset = self.preset.unwrap_or(PRESETS[0]);
-        let rounds = match self.until {
-            Some(_) => self.max_rounds.unwrap_or(UNTIL_ROUNDS),
-            None => self.rounds.unwrap_or(preset.rounds),
+        let (flag, rounds) = match self.until {
+            Some(_) => ("--max-rounds", self.max_rounds.unwrap_or(UNTIL_ROUNDS)),
+            None => ("--rounds", self.rounds.unwrap_or(preset.rounds)),
         };
         if rounds == 0 || rounds > 1_000 {
-            return usage(format!("--rounds {rounds}: from 1 to 1000"));
+            return usage(format!("{flag} {rounds}: from 1 to 1000"));
         }
         let urls =
             [&self.baseline_url, &self.optimized_url].map(|url| url.as_deref().map(parse_url).transpose());
