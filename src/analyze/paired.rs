@@ -15,7 +15,7 @@ use super::stats::median;
 /// Rounds up to which the signed-rank distribution is exact; beyond, it is normal to all purposes.
 const EXACT_RANKS: usize = 100;
 /// Rounds up to which every assignment of signs is tried; beyond, their sum is normal.
-const EXACT_FLIPS: usize = 16;
+const EXACT_FLIPS: usize = 12;
 
 /// What one can say about a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -272,8 +272,8 @@ mod tests {
         assert_eq!(sign_flip(&[1.0, 2.0, -3.0]), 1.0);
         assert_eq!(sign_flip(&[0.2; 6]), 2.0 / 64.0);
         // the normal form takes over without a jump
-        let values: Vec<f64> = (0..17).map(|i| f64::from(i % 5) - 1.4).collect();
-        let (exact, normal) = (sign_flip(&values[..16]), sign_flip(&values));
+        let values: Vec<f64> = (0..13).map(|i| f64::from(i % 5) - 1.4).collect();
+        let (exact, normal) = (sign_flip(&values[..12]), sign_flip(&values));
         assert!(exact > 0.01 && (exact - normal).abs() < 0.05, "{exact} {normal}");
         let many: Vec<f64> = (0..30).map(|i| f64::from(i % 5) - 1.0).collect();
         assert!(sign_flip(&many) < 0.01);

@@ -75,7 +75,7 @@ const PERCENTILES: [&str; 4] = ["p50", "p90", "p99", "p99.9"];
 
 #[test]
 fn independent_response_times_are_covered() {
-    let (runs, sizes) = if long() { (4_000, &[40, 400][..]) } else { (120, &[40][..]) };
+    let (runs, sizes) = if long() { (2_000, &[40, 400][..]) } else { (120, &[40][..]) };
     println!("{HEADER}");
     for source in [Source::Exponential, Source::Lognormal, Source::Pareto] {
         for percentile in PERCENTILES {
@@ -85,6 +85,7 @@ fn independent_response_times_are_covered() {
                 if !long() && n > 10_000 {
                     continue;
                 }
+                let runs = if n > 100_000 { runs / 4 } else { runs };
                 let all = Coverage::of(source, p, n, runs, 1.0);
                 println!("{}", all.row(source, p, n));
                 // three standard errors of a simulation beside the range that is asked for

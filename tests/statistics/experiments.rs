@@ -71,7 +71,7 @@ fn sequential(rng: &mut Rng, shift: f64, cap: u32) -> (u32, Effect) {
     let rule = Sequential::new(0.03, vec!["p99".to_owned()], cap);
     let criteria = Criteria { confidence: rule.confidence(), ..Criteria::default() };
     let all = rounds(rng, cap as usize, shift);
-    for n in 1..=cap {
+    for n in rule.looks.clone() {
         let now = effect(&all[..n as usize], criteria, None).unwrap();
         if rule.stop(n, &BTreeMap::from([("p99".to_owned(), now.clone())])) {
             return (n, now);

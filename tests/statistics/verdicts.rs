@@ -34,7 +34,7 @@ fn the_gate_is_seldom_wrong() {
             (Source::Lognormal, "p95", 8_000, 2_000, 0.025),
             (Source::Pareto, "p99", 40_000, 2_000, 0.025),
             (queue, "p50", 60_000, 2_000, 0.04),
-            (queue, "p99", 400_000, 800, 0.04),
+            (queue, "p99", 200_000, 500, 0.04),
         ],
         false => vec![(Source::Exponential, "p95", 2_000, 150, 0.025), (queue, "p90", 20_000, 40, 0.04)],
     };
