@@ -89,8 +89,7 @@ impl Source {
     /// A run of `n` requests, recorded as the recorder does.
     fn run(self, n: u64, seed: u64) -> Tally {
         let mut rng = Rng::new(seed);
-        let mut next = self.stream(&mut rng);
-        record(n, || next())
+        record(n, self.stream(&mut rng))
     }
 }
 

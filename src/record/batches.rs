@@ -107,8 +107,8 @@ pub struct BatchCounter {
     cells: Box<[Cell]>,
     /// `BUCKETS` for each cell.
     counts: Box<[u32]>,
-    /// The buckets in use, so that a fold touches no others.
-    used: std::ops::Range<usize>,
+    /// The first bucket in use and the first behind the last, so that a fold touches no others.
+    used: (usize, usize),
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -127,7 +127,7 @@ impl BatchCounter {
         let mut counts = vec![0; cells * BUCKETS].into_boxed_slice();
         // Writes every page once: the faults come now, not under the first requests.
         counts.fill(std::hint::black_box(0));
-        Self { size, cells: vec![Cell::default(); cells].into_boxed_slice(), counts, used: BUCKETS..0 }
+        Self { size, cells: vec![Cell::default(); cells].into_boxed_slice(), counts, used: (BUCKETS, 0) }
     }
 
     /// Counts request `seq`; `response` is the response time of a successful one.
@@ -142,7 +142,7 @@ impl BatchCounter {
         let Some(response) = response else { return };
         cell.sum_ns = cell.sum_ns.saturating_add(response.0);
         let bucket = Anatomy::index(response);
-        self.used = self.used.start.min(bucket)..self.used.end.max(bucket + 1);
+        self.used = (self.used.0.min(bucket), self.used.1.max(bucket + 1));
         self.counts[at as usize * BUCKETS + bucket] += 1;
     }
 
@@ -156,7 +156,7 @@ impl BatchCounter {
                 requests: pair[0].requests + pair[1].requests,
                 sum_ns: pair[0].sum_ns.saturating_add(pair[1].sum_ns),
             };
-            for bucket in self.used.clone() {
+            for bucket in self.used.0..self.used.1 {
                 let of = |from: usize| if from < cells { self.counts[from * BUCKETS + bucket] } else { 0 };
                 self.counts[to * BUCKETS + bucket] = of(2 * to).saturating_add(of(2 * to + 1));
             }
@@ -167,7 +167,8 @@ impl BatchCounter {
     pub fn finish(&self) -> Batches {
         let last = self.cells.iter().rposition(|cell| cell.requests > 0).map_or(0, |last| last + 1);
         let batch = |(at, cell): (usize, &Cell)| {
-            let buckets = self.used.clone().map(|bucket| (bucket as u16, self.counts[at * BUCKETS + bucket]));
+            let buckets =
+                (self.used.0..self.used.1).map(|bucket| (bucket as u16, self.counts[at * BUCKETS + bucket]));
             Batch {
                 requests: cell.requests,
                 sum_ns: cell.sum_ns,

@@ -101,7 +101,7 @@ fn independent_response_times_are_covered() {
 /// τ of a queue at a percentile: the mean over a few long runs.
 fn tau(source: Source, p: Percentile) -> f64 {
     let n = (2_000.0 / p.share_above()) as u64 * if long() { 10 } else { 4 };
-    let tau = |run| interval(&source.run(n, mix(0x7a_4, run)), p).tau.unwrap();
+    let tau = |run| interval(&source.run(n, mix(0x07a4, run)), p).tau.unwrap();
     (0..8).map(tau).sum::<f64>() / 8.0
 }
 
