@@ -18,6 +18,11 @@ fn long() -> bool {
     std::env::var_os("HAIRSPRING_LONG").is_some()
 }
 
+/// In the long form: this row of a table is wanted. `HAIRSPRING_LONG` can be a part of a row's name, as in `ρ = 0.8 p99`.
+fn wanted(row: &str) -> bool {
+    std::env::var("HAIRSPRING_LONG").is_ok_and(|text| text == "1" || row.contains(&text))
+}
+
 fn p(text: &str) -> Percentile {
     text.parse().unwrap()
 }

@@ -7,7 +7,7 @@ use hairspring::load::rng::mix;
 use hairspring::load::time::Nanos;
 use hairspring::record::Tally;
 
-use super::{Source, long, p};
+use super::{Source, long, p, wanted};
 
 /// What became of the intervals of many runs.
 #[derive(Debug, Default)]
@@ -114,6 +114,9 @@ fn a_queue_is_covered_where_the_naive_interval_is_not() {
     };
     for (rho, percentile) in cases {
         let (source, p) = (Source::Queue { rho }, p(percentile));
+        if long() && !wanted(&format!("{} {p}", source.name())) {
+            continue;
+        }
         let tau = tau(source, p);
         let n = (400.0 * tau / p.share_above()) as u64;
         // as many runs as a few minutes allow

@@ -4,7 +4,7 @@ use hairspring::analyze::gate::{Rule, SlaVerdict, evaluate};
 use hairspring::analyze::summary::{Responses, measured};
 use hairspring::load::rng::mix;
 
-use super::{Source, long, p};
+use super::{Source, long, p, wanted};
 
 /// The shares of runs that met, did not meet, and left it open.
 fn verdicts(source: Source, percentile: &str, n: u64, runs: u64, truth_to_limit: f64) -> [f64; 3] {
