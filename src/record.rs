@@ -14,6 +14,7 @@ use crate::load::schedule::Phase;
 use crate::load::time::Nanos;
 
 mod anatomy;
+mod batches;
 mod distribution;
 mod kernel;
 mod passages;
@@ -22,6 +23,7 @@ mod slices;
 mod templates;
 
 pub use anatomy::{Anatomy, Parts};
+pub use batches::{BATCHES, Batch, BatchCounter, Batches};
 pub use distribution::{Distribution, RANGE_MAX, RELATIVE_ERROR};
 pub use kernel::KernelSplit;
 pub use passages::{BLOCK, Moments, Passage, Passages};
@@ -29,7 +31,7 @@ pub use path::{Path, STEPS_MAX, Step};
 pub use slices::{Interval, SLICES_MAX, SliceMerger, SlicePort, Slices, slicing};
 pub use templates::{TemplateTallies, TemplateTally};
 
-/// Digests are kept for the first so many ids of a round (32 MiB); what lies beyond is not compared.
+/// Digests are kept for the first so many ids of a round (48 MiB); what lies beyond is not compared.
 const DIGESTS_MAX: u64 = 4 << 20;
 const DIGESTS_AT_START: usize = 64 << 10;
 /// Statuses beyond the first so many are counted but get no histogram of their own.
@@ -74,6 +76,8 @@ pub struct Tally {
     pub undisturbed: Distribution,
     /// `done - intended` of everything else that was drawn: how long it had been wanted when it was known to have failed.
     pub response_not_ok: Distribution,
+    /// Response times by contiguous batches, for each round.
+    pub batches: Vec<Batches>,
     /// `done - intended` of completed requests, by status.
     pub by_status: BTreeMap<u16, Distribution>,
     /// A distribution made before the run, for the first status that comes.
@@ -225,6 +229,10 @@ impl Tally {
     /// Adds another thread of the same round.
     pub fn merge_thread(&mut self, other: &Self) {
         self.merge(other);
+        match (self.batches.first_mut(), other.batches.first()) {
+            (Some(mine), Some(theirs)) => mine.merge_thread(theirs),
+            _ => self.batches.extend(other.batches.iter().cloned()),
+        }
         self.first_intended = earliest(self.first_intended, other.first_intended);
         self.last_done = self.last_done.max(other.last_done);
     }
@@ -232,6 +240,7 @@ impl Tally {
     /// Adds another round, closed before.
     pub fn merge_round(&mut self, other: &Self) {
         self.merge(other);
+        self.batches.extend(other.batches.iter().cloned());
         self.elapsed += other.elapsed;
     }
 
@@ -329,6 +338,8 @@ impl Log {
 pub struct Digests {
     /// `digests[seq]`: status and body of the successful answer; 0 where there was none.
     by_seq: Vec<u64>,
+    /// Beside it, the response time in nanoseconds (to seven digits).
+    response_ns: Vec<f32>,
 }
 
 impl Digests {
@@ -336,18 +347,33 @@ impl Digests {
         let (Some(digest), true) = (sample.digest, sample.id.seq < DIGESTS_MAX) else { return };
         let at = sample.id.seq as usize;
         if self.by_seq.len() <= at {
-            self.by_seq.resize((at + 1).next_power_of_two(), 0);
+            self.resize((at + 1).next_power_of_two());
         }
         self.by_seq[at] = digest.wrapping_add(u64::from(status)).max(1);
+        self.response_ns[at] = sample.response().0 as f32;
     }
 
     fn merge(&mut self, other: &Self) {
         if self.by_seq.len() < other.by_seq.len() {
-            self.by_seq.resize(other.by_seq.len(), 0);
+            self.resize(other.by_seq.len());
         }
         for (mine, theirs) in self.by_seq.iter_mut().zip(&other.by_seq) {
             *mine = (*mine).max(*theirs);
         }
+        for (mine, theirs) in self.response_ns.iter_mut().zip(&other.response_ns) {
+            *mine = mine.max(*theirs);
+        }
+    }
+
+    fn resize(&mut self, ids: usize) {
+        self.by_seq.resize(ids, 0);
+        self.response_ns.resize(ids, 0.0);
+    }
+
+    /// For each id that both answered successfully: ln of `other`'s response time over ours.
+    pub fn log_ratios(&self, other: &Self) -> Vec<f64> {
+        let both = self.response_ns.iter().zip(&other.response_ns).filter(|&(a, b)| *a > 0.0 && *b > 0.0);
+        both.map(|(a, b)| (f64::from(*b) / f64::from(*a)).ln()).collect()
     }
 
     /// Every id that either has, with both digests.
@@ -368,6 +394,7 @@ pub struct Recorder {
     ok: OkStatuses,
     measured: Tally,
     warmup: Tally,
+    batches: BatchCounter,
     outcomes: Vec<(Outcome, u64)>,
     digests: Option<Digests>,
     log: Option<Log>,
@@ -419,8 +446,12 @@ impl Recorder {
             ok,
             measured: tally(),
             warmup: tally(),
+            batches: BatchCounter::new(None),
             outcomes: Vec::with_capacity(32),
-            digests: digests.then(|| Digests { by_seq: vec![0; DIGESTS_AT_START] }),
+            digests: digests.then(|| Digests {
+                by_seq: vec![0; DIGESTS_AT_START],
+                response_ns: vec![0.0; DIGESTS_AT_START],
+            }),
             log,
             slicer: None,
             path: None,
@@ -458,6 +489,12 @@ impl Recorder {
         self.path = Some(path);
     }
 
+    /// So many requests are measured in the round, over all threads, if that is known.
+    pub fn expecting(mut self, requests: Option<u64>) -> Self {
+        self.batches = BatchCounter::new(requests);
+        self
+    }
+
     /// Takes in one ended request.
     pub fn record(&mut self, sample: &Sample) {
         if let Some(path) = &mut self.path {
@@ -475,6 +512,7 @@ impl Recorder {
         if let Some(slicer) = &mut self.slicer {
             slicer.record(sample.done, successful.then(|| sample.response()));
         }
+        self.batches.record(sample.id.seq, successful.then(|| sample.response()));
         if let (Some(digests), Outcome::Completed(status), true) =
             (&mut self.digests, sample.outcome, successful)
         {
@@ -510,6 +548,7 @@ impl Recorder {
             let key = Key { outcome: outcome.key(), detail: outcome.detail() };
             *self.measured.outcomes.entry(key).or_default() += n;
         }
+        self.measured.batches = vec![self.batches.finish()];
         self.measured.assert_conserved();
         let log_lost = self.log.map_or(0, |mut log| {
             let samples = std::mem::take(&mut log.chunk);

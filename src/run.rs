@@ -420,11 +420,12 @@ impl Job<'_> {
         start: &StartLine,
     ) -> io::Result<(Recorded, ThreadReport)> {
         let prepared = engine.and_then(|engine| self.prepare(engine, clock));
+        let offer = Offer { probe: self.until.is_some(), ..self.material.offer(self.plan, self.seed) };
         let mut recorder = Recorder::new(self.plan.ok_statuses(), self.plan.digest, self.thread, ports.log)
             .with_connections(self.settings().connections)
             .with_stamps(self.plan.client.stamps)
-            .with_mix(self.requests.count());
-        let offer = Offer { probe: self.until.is_some(), ..self.material.offer(self.plan, self.seed) };
+            .with_mix(self.requests.count())
+            .expecting(offer.expected());
         let t0 = start.wait(prepared.is_ok());
         let (mut engine, mut driver) = prepared?;
         let Some(t0) = t0 else { return Err(io::Error::other("another client thread could not start")) };

@@ -8,6 +8,7 @@
 //! - `golden`: the texts of reports, from made-up samples;
 //! - `foreign`: nginx, Python's http.server and curl as the other end, HdrHistogram's Python port as the reader;
 //! - `memory`: it does not grow with the number of requests;
+//! - `statistics`: coverage of intervals, wrong verdicts, false alarms and power, by simulation;
 //! - `simulation`: the whole load path in virtual worlds, by seed;
 //! - `tidy`: the walls between the rooms, read from the source text;
 //! - `validity`: each rule of the verdict at each level, from made-up runs.
@@ -24,6 +25,7 @@ mod formats;
 mod golden;
 mod memory;
 mod simulation;
+mod statistics;
 mod support;
 mod tidy;
 mod validity;

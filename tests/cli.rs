@@ -70,6 +70,16 @@ fn loads_that_make_no_sense() {
         ("run URL --engine warp", "epoll"),
         ("run URL --seed minus", "--seed"),
         ("compare --rounds 0", "--rounds 0"),
+        ("compare --until 3% --max-rounds 0", "--max-rounds 0"),
+        ("compare --until 3", "write percent"),
+        ("compare --until 0%", "write percent"),
+        ("compare --min-effect 2", "write percent"),
+        ("compare --until 3% --rounds 5", "--rounds"),
+        ("compare --max-rounds 5", "--until"),
+        ("compare --on-inconclusive maybe", "pass"),
+        ("gate none.json --against none.json", "--sla-against"),
+        ("gate none.json --sla-against p99<=+5%", "--against"),
+        ("gate none.json --against none.json --sla-against p99<=5%", "p99<=+5%"),
         ("compare --rounds 1001", "1000"),
     ] {
         refused(flags, &[], says);

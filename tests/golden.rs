@@ -17,7 +17,7 @@ use hairspring::load::server_timing::ServerTiming;
 use hairspring::load::time::Nanos;
 use hairspring::plan::Plan;
 use hairspring::record::{Distribution, Recorded, Recorder};
-use hairspring::report::{Comparison, Inputs, LogFile, Report, json, text};
+use hairspring::report::{Comparison, Design, Inputs, LogFile, Report, json, text};
 
 #[derive(Parser)]
 struct Compare {
@@ -41,13 +41,13 @@ fn a_comparison_is_shown_like_this() {
     for (r, (b, o)) in slow.iter().zip(&fast).enumerate() {
         outputs.add(r as u32, &b.recorded.digests, &o.recorded.digests);
     }
-    let order = [["baseline", "optimized"], ["optimized", "baseline"]].map(|o| o.map(str::to_owned)).to_vec();
+    let order = [["baseline", "optimized"], ["optimized", "baseline"]]
+        .map(|o| o.map(str::to_owned).to_vec())
+        .to_vec();
     let comparison = Comparison::new(
         report(&baseline, &slow, Vec::new()),
         report(&optimized, &fast, Vec::new()),
-        order,
-        outputs,
-        false,
+        Design { order, outputs, ..Design::default() },
     );
     assert_golden("comparison.txt", &text::comparison(&comparison));
     round_trip(&comparison);

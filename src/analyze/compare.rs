@@ -1,14 +1,15 @@
 //! Baseline against optimized: what changed per percentile, whether the answers stayed the same, and one
 //! sentence that follows from the figures.
 //!
-//! The unit is the round: each figure is the median over rounds. With few rounds that is a point estimate
-//! without an interval, and the spread over rounds is printed beside it.
+//! The unit is the round: each figure is the median over rounds, with the spread over rounds beside it. What may be called
+//! a difference is decided in `paired`.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::attribution::{Evidence, Split};
+use super::paired::{self, Criteria, Difference, Effect};
 use super::stats::median;
 use super::summary::{Figures, TABLED};
 use crate::load::time::Nanos;
@@ -31,24 +32,80 @@ pub struct Change {
     pub rounds: u32,
 }
 
-/// Response figures of each round, baseline and optimized; keys as in [`Figures`]. A figure that is censored in every
-/// round has no entry.
-pub fn improvement(rounds: &[(Figures, Figures)]) -> BTreeMap<String, Change> {
-    let names = TABLED.iter().map(|(name, _)| *name).chain(["mean", "max"]);
-    names.filter_map(|name| Some((name.to_owned(), change(name, rounds)?))).collect()
+/// The paired requests of one round: the same id, answered successfully by both.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PairedRound {
+    /// How many.
+    pub requests: u64,
+    /// The median over them of ln(optimized/baseline).
+    pub median_log_ratio: f64,
 }
 
-fn change(name: &str, rounds: &[(Figures, Figures)]) -> Option<Change> {
+impl PairedRound {
+    /// Of the requests of one round; none where no request is on both sides.
+    pub fn of(baseline: &Digests, optimized: &Digests) -> Option<Self> {
+        let ratios = baseline.log_ratios(optimized);
+        Some(Self { requests: ratios.len() as u64, median_log_ratio: median(&ratios)? })
+    }
+}
+
+/// The second view of a comparison: per-request ratios on the common requests. The unit is still the round.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PairedRequests {
+    /// Ids with a response time on both sides, over all rounds.
+    pub requests: u64,
+    /// Of the median ratio of each round.
+    pub effect: Effect,
+}
+
+/// The view of paired requests, if there were any.
+pub fn paired_requests(rounds: &[PairedRound], criteria: Criteria) -> Option<PairedRequests> {
+    let ratios: Vec<f64> = rounds.iter().map(|round| round.median_log_ratio).collect();
+    let requests = rounds.iter().map(|round| round.requests).sum();
+    Some(PairedRequests { requests, effect: paired::effect(&ratios, criteria, None)? })
+}
+
+/// The effect on each figure, in the order of rounds; `noise` has those of the baseline against itself. Figures as in
+/// [`improvement`].
+pub fn effects(
+    rounds: &[(Figures, Figures)],
+    criteria: Criteria,
+    noise: Option<&BTreeMap<String, Effect>>,
+) -> BTreeMap<String, Effect> {
+    let one = |name: &str| {
+        let ratios: Vec<f64> = pairs(name, rounds).iter().map(|(b, o)| (o / b).ln()).collect();
+        let noise = noise.and_then(|effects| paired::noise_floor(effects.get(name)?));
+        Some((name.to_owned(), paired::effect(&ratios, criteria, noise)?))
+    };
+    names().filter_map(one).collect()
+}
+
+fn names() -> impl Iterator<Item = &'static str> {
+    TABLED.iter().map(|(name, _)| *name).chain(["mean", "max"])
+}
+
+/// The figure of this name on both sides of each round that has it on both.
+fn pairs(name: &str, rounds: &[(Figures, Figures)]) -> Vec<(f64, f64)> {
     let figure = |figures: &Figures| match name {
         "mean" => figures.mean,
         "max" => figures.max,
         _ => figures.percentile(name),
     };
-    let pairs: Vec<(f64, f64)> = rounds
+    rounds
         .iter()
         .filter_map(|(b, o)| Some((figure(b)?.0 as f64, figure(o)?.0 as f64)))
-        .filter(|&(b, _)| b > 0.0)
-        .collect();
+        .filter(|&(b, o)| b > 0.0 && o > 0.0)
+        .collect()
+}
+
+/// Response figures of each round, baseline and optimized; keys as in [`Figures`]. A figure that is censored in every
+/// round has no entry.
+pub fn improvement(rounds: &[(Figures, Figures)]) -> BTreeMap<String, Change> {
+    names().filter_map(|name| Some((name.to_owned(), change(name, rounds)?))).collect()
+}
+
+fn change(name: &str, rounds: &[(Figures, Figures)]) -> Option<Change> {
+    let pairs = pairs(name, rounds);
     let over = |f: &dyn Fn(&(f64, f64)) -> f64| pairs.iter().map(f).collect::<Vec<f64>>();
     let relative = over(&|(b, o)| (b - o) / b);
     Some(Change {
@@ -104,17 +161,46 @@ impl Outputs {
 }
 
 /// One sentence about each side and the change, from the figures alone.
-pub fn conclusion(baseline: &Evidence, optimized: &Evidence, change: Option<&Change>) -> String {
+pub fn conclusion(
+    baseline: &Evidence,
+    optimized: &Evidence,
+    change: Option<&Change>,
+    effect: Option<&Effect>,
+) -> String {
     let sides = "optimized against baseline";
     let mut sentences = vec![side("baseline", baseline), side("optimized", optimized)];
     sentences.push(change.map_or_else(
         || "There is no median response on both sides to compare.".to_owned(),
-        |change| in_words(change, sides),
+        |change| effect.and_then(effect_in_words).unwrap_or_else(|| in_words(change, sides)),
     ));
     sentences.join(" ")
 }
 
-/// The change of the median in words. Rounds that point both ways show no difference.
+/// The verdict on the median in words, where there are rounds enough for one.
+fn effect_in_words(effect: &Effect) -> Option<String> {
+    let [low, high] = effect.interval?;
+    let percent = |share: f64| format!("{:+.1} %", 100.0 * share);
+    let size = format!(
+        "{} ({} to {} with {} %, {} rounds)",
+        percent(effect.change),
+        percent(low),
+        percent(high),
+        (1e4 * effect.confidence).round() / 1e2,
+        effect.rounds
+    );
+    Some(match effect.verdict {
+        Difference::Faster => format!("The median response is faster, optimized against baseline: {size}."),
+        Difference::Slower => format!("The median response is slower, optimized against baseline: {size}."),
+        Difference::Same => {
+            format!("The median response is the same on both sides: {size}; {}.", effect.reason)
+        }
+        Difference::Inconclusive => {
+            format!("No difference of the median response is shown: {size}; {}.", effect.reason)
+        }
+    })
+}
+
+/// The change of the median in words, where there are too few rounds for a verdict. Rounds that point both ways show no difference.
 fn in_words(change: &Change, sides: &str) -> String {
     let [least, most] = change.relative_range;
     let percent = |share: f64| format!("{:+.1} %", -100.0 * share);

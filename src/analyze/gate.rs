@@ -4,18 +4,21 @@
 //! measured figures are integers and compared exactly, so a figure at the limit is decided by the
 //! operator and never by rounding. A request that was not successful has no response time that an upper
 //! limit could accept: it ranks last, whatever came back and however fast. What this file does not do:
-//! measure, choose exit codes, or find out whether a run may be judged. Percentiles are judged by their
-//! point estimate and a least sample size; `Reading` is where an interval takes that place.
+//! measure, choose exit codes, or find out whether a run may be judged. What speaks of the population (percentiles, the
+//! mean, shares) is judged by its interval: met where the whole interval meets the limit, not met where none of it does,
+//! else inconclusive. What speaks of this run's requests (max, p0, counts, throughput) is judged as it is.
 
 use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
-use super::stats::{Quantile, ResponseTimes, requests_for_upper_bound};
+use super::stats::{Bounds, Percentile, Quantile, ResponseTimes};
 use crate::load::time::Nanos;
 
+mod regression;
 mod rule;
 
+pub use regression::{Relative, regression};
 pub use rule::{BadRule, Fault, Limit, Metric, Op, Rule};
 
 /// Requests and the time they took together; a rate without rounding, and rates of rounds add up.
@@ -43,10 +46,16 @@ pub struct Measured<'a> {
     pub successful: u64,
     /// Those that ended as `timeout`.
     pub timeouts: u64,
+    /// What the true share of the unsuccessful lies between.
+    pub error_share: (f64, f64),
+    /// What the true share of timeouts lies between.
+    pub timeout_share: (f64, f64),
     /// The figure that the report calls throughput.
     pub throughput: Throughput,
     /// The mean response time of the successful, to the nanosecond.
     pub mean: Option<Nanos>,
+    /// What the true mean lies between; none where the run is too short to tell.
+    pub mean_bounds: Option<Bounds>,
     /// The longest response time of the successful.
     pub max: Option<Nanos>,
     /// The percentiles over all scheduled.
@@ -104,9 +113,6 @@ pub struct SlaReport {
     pub reason: Option<String>,
 }
 
-/// The one-sided confidence with which a percentile must be able to meet its limit (science.md 1.13).
-const CONFIDENCE_ONE_SIDED: f64 = 0.95;
-
 /// Judges what was measured by the rules. Nothing is judged if the run is not `evaluable` (INVALID or
 /// partial; the error says why) or if there is no rule; then every rule says `not_evaluated`.
 pub fn evaluate(rules: &[Rule], measured: &Measured<'_>, evaluable: Result<(), String>) -> SlaReport {
@@ -119,25 +125,47 @@ pub fn evaluate(rules: &[Rule], measured: &Measured<'_>, evaluable: Result<(), S
         Some(why) => report(rule, None, SlaVerdict::NotEvaluated, why.clone()),
         None => judge(rule, measured),
     };
-    let rules: Vec<RuleReport> = rules.iter().map(judged).collect();
-    let any = |verdict| rules.iter().any(|rule| rule.verdict == verdict);
-    let verdict = if refusal.is_some() {
-        SlaVerdict::NotEvaluated
-    } else if any(SlaVerdict::NotMet) {
-        SlaVerdict::NotMet
-    } else if any(SlaVerdict::Inconclusive) {
-        SlaVerdict::Inconclusive
-    } else {
-        SlaVerdict::Met
-    };
-    SlaReport { verdict, rules, reason: refusal }
+    SlaReport::of(rules.iter().map(judged).collect(), refusal)
 }
 
-/// What is known of a rule's figure. A point estimate compares to the limit in one way; an interval will
-/// in two, for its lower and its upper bound, and the first case of [`judge`] will ask both.
+impl SlaReport {
+    fn of(rules: Vec<RuleReport>, refusal: Option<String>) -> Self {
+        let any = |verdict| rules.iter().any(|rule| rule.verdict == verdict);
+        let verdict = if refusal.is_some() {
+            SlaVerdict::NotEvaluated
+        } else if any(SlaVerdict::NotMet) {
+            SlaVerdict::NotMet
+        } else if any(SlaVerdict::Inconclusive) {
+            SlaVerdict::Inconclusive
+        } else {
+            SlaVerdict::Met
+        };
+        Self { verdict, rules, reason: refusal }
+    }
+
+    /// With more rules that were judged elsewhere; none of them counts if that run is not `evaluable`.
+    pub fn joined(self, mut more: Vec<RuleReport>, evaluable: Result<(), String>) -> Self {
+        if more.is_empty() {
+            return self;
+        }
+        if let Err(why) = &evaluable {
+            for rule in &mut more {
+                (rule.verdict, rule.measured, rule.reason) = (SlaVerdict::NotEvaluated, None, why.clone());
+            }
+        }
+        // Without rules of its own, `self` was not refused but empty.
+        let refusal = evaluable.err().or(self.reason.filter(|_| !self.rules.is_empty()));
+        Self::of(self.rules.into_iter().chain(more).collect(), refusal)
+    }
+}
+
+/// What is known of a rule's figure.
 enum Reading {
-    /// A figure in the unit of the report, how it compares to the limit, and both in words.
+    /// A figure of this run in the unit of the report, how it compares to the limit, and both in words.
     Figure { value: f64, to_limit: Ordering, text: String },
+    /// An interval of what stands behind the run: how its ends compare to the limit. `value` is none where the figure
+    /// falls among the unsuccessful, `high` where there is no upper end.
+    Interval { value: Option<f64>, low: Ordering, high: Option<Ordering>, text: String },
     /// Beyond every upper limit. Against a lower limit only the bound counts, if there is one.
     Censored { bound_to_limit: Option<Ordering>, text: String },
     /// No figure at all.
@@ -145,44 +173,34 @@ enum Reading {
 }
 
 fn judge(rule: &Rule, measured: &Measured<'_>) -> RuleReport {
-    use SlaVerdict::{Inconclusive, NotMet};
+    use SlaVerdict::{Inconclusive, Met, NotMet};
     let op = rule.op();
     match read(rule, measured) {
         Reading::Unknown(why) => report(rule, None, Inconclusive, why.to_owned()),
-        Reading::Figure { value, to_limit, text } if !op.holds(to_limit) => {
-            let reason = format!("{text}, not {op}{}", rule.limit());
-            report(rule, Some(value), NotMet, reason)
+        Reading::Figure { value, to_limit, text } if op.holds(to_limit) => {
+            report(rule, Some(value), Met, text)
         }
-        Reading::Figure { value, text, .. } => met(rule, Some(value), measured.scheduled, text),
+        Reading::Figure { value, text, .. } => {
+            report(rule, Some(value), NotMet, format!("{text}, not {op}{}", rule.limit()))
+        }
+        Reading::Interval { value, low, high, text } => report(rule, value, within(op, low, high), text),
         Reading::Censored { text, .. } if op.is_upper_limit() => report(rule, None, NotMet, text),
         Reading::Censored { bound_to_limit, text } => match bound_to_limit {
-            Some(bound) if op.holds(bound) => met(rule, None, measured.scheduled, text),
+            Some(bound) if op.holds(bound) => report(rule, None, Met, text),
             _ => report(rule, None, Inconclusive, text),
         },
     }
 }
 
-/// The rule holds for the requests of this run; whether these are enough to say so is decided here.
-fn met(rule: &Rule, value: Option<f64>, scheduled: u64, text: String) -> RuleReport {
-    match requests_needed(rule) {
-        Some(needed) if scheduled < needed => {
-            let reason =
-                format!("{text}, but {scheduled} requests are too few: needs at least {needed} requests");
-            report(rule, value, SlaVerdict::Inconclusive, reason)
-        }
-        _ => report(rule, value, SlaVerdict::Met, text),
+/// The verdict of an interval: all of it meets the limit, none of it does, or neither. A missing upper end is +∞.
+fn within(op: Op, low: Ordering, high: Option<Ordering>) -> SlaVerdict {
+    let high = high.unwrap_or(Ordering::Greater);
+    let (best, worst) = if op.is_upper_limit() { (low, high) } else { (high, low) };
+    match (op.holds(worst), op.holds(best)) {
+        (true, _) => SlaVerdict::Met,
+        (false, true) => SlaVerdict::Inconclusive,
+        (false, false) => SlaVerdict::NotMet,
     }
-}
-
-/// The fewest requests with which a percentile can be shown to meet its limit: with fewer, it is not
-/// shown even if every single one does. For a lower limit the same holds from the fast end. The other
-/// metrics, and p0 at least something, speak of this run's requests alone.
-fn requests_needed(rule: &Rule) -> Option<u64> {
-    let Metric::Percentile(p) = rule.metric() else {
-        return None;
-    };
-    let p = if rule.op().is_upper_limit() { p } else { p.mirrored()? };
-    Some(requests_for_upper_bound(p, CONFIDENCE_ONE_SIDED))
 }
 
 fn read(rule: &Rule, measured: &Measured<'_>) -> Reading {
@@ -193,9 +211,22 @@ fn read(rule: &Rule, measured: &Measured<'_>) -> Reading {
         Limit::Time(limit) => read_time(rule.metric(), limit, measured),
         Limit::Share(billionths) => {
             let (count, text) = read_count(rule.metric(), measured);
-            let scheduled = u128::from(measured.scheduled);
-            let to_limit = (u128::from(count) * 1_000_000_000).cmp(&(u128::from(billionths) * scheduled));
-            Reading::Figure { value: count as f64 * 100.0 / measured.scheduled as f64, to_limit, text }
+            let value = count as f64 * 100.0 / measured.scheduled as f64;
+            // That something never happens, no sample can show: none of it, or all, is said of this run.
+            if billionths == 0 || billionths == 1_000_000_000 {
+                let scheduled = u128::from(measured.scheduled);
+                let to_limit = (u128::from(count) * 1_000_000_000).cmp(&(u128::from(billionths) * scheduled));
+                return Reading::Figure { value, to_limit, text };
+            }
+            let timeouts = rule.metric() == Metric::Timeouts;
+            let (low, high) = if timeouts { measured.timeout_share } else { measured.error_share };
+            let to_limit = |share: f64| (share * 1e9).total_cmp(&(billionths as f64));
+            Reading::Interval {
+                value: Some(value),
+                low: to_limit(low),
+                high: Some(to_limit(high)),
+                text: format!("{text}, {:.3} % to {:.3} %", 100.0 * low, 100.0 * high),
+            }
         }
         Limit::Count(limit) => {
             let (count, text) = read_count(rule.metric(), measured);
@@ -227,14 +258,39 @@ fn read_time(metric: Metric, limit: Nanos, measured: &Measured<'_>) -> Reading {
     let among = format!("falls among the requests that were not successful ({of_all})");
     match metric {
         Metric::Percentile(p) => match measured.responses.quantile(p) {
-            Quantile::Value(time) => figure(time),
+            Quantile::Value(time) if p == Percentile::P0 => figure(time),
+            Quantile::Value(time) => {
+                interval(metric, limit, Some(time), measured.responses.bounds(p), String::new())
+            }
+            // The figure is among the unsuccessful, but the true percentile may not be.
+            Quantile::Censored { at } if p != Percentile::P0 && !measured.responses.bounds(p).censored => {
+                let at_least = format!("{p} {among}, at least {}", beside(at, limit));
+                interval(metric, limit, None, measured.responses.bounds(p), at_least)
+            }
             Quantile::Censored { at } => censored(Some(at), format!("{p} {among}")),
             Quantile::Empty => Reading::Unknown(NO_TIMES),
         },
         Metric::Mean if measured.successful == 0 => censored(None, "no request was successful".to_owned()),
-        Metric::Mean => known(measured.mean),
+        Metric::Mean => match (measured.mean, measured.mean_bounds) {
+            (Some(mean), Some(bounds)) => interval(metric, limit, Some(mean), bounds, String::new()),
+            (Some(_), None) => Reading::Unknown("the mean of so few requests has no interval"),
+            (None, _) => Reading::Unknown(NO_TIMES),
+        },
         _ if unsuccessful > 0 => censored(measured.max, format!("max {among}")),
         _ => known(measured.max),
+    }
+}
+
+/// An interval of a time; `text` says more than the value where there is none.
+fn interval(metric: Metric, limit: Nanos, value: Option<Nanos>, bounds: Bounds, text: String) -> Reading {
+    let Bounds { low, high, .. } = bounds;
+    let value_text = value.map_or(text, |value| format!("{metric} is {}", beside(value, limit)));
+    let high_text = high.map_or("no upper bound".to_owned(), |high| beside(high, limit));
+    Reading::Interval {
+        value: value.map(Nanos::as_ms),
+        low: low.cmp(&limit),
+        high: high.map(|high| high.cmp(&limit)),
+        text: format!("{value_text} [{}, {high_text}]", beside(low, limit)),
     }
 }
 

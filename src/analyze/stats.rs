@@ -3,7 +3,7 @@
 //! A percentile is a typed, exact number (thousandths of a percent) and its rank is integer arithmetic:
 //! float ranks are the classic bug of latency tools (p99 of 1..100 is 99, not 100). Intervals are the
 //! distribution-free ones of order statistics, from the exact binomial at every sample size. They assume
-//! independent requests; what dependence does to them is not handled here.
+//! independent requests; `intervals` allows for dependence.
 
 use std::fmt;
 use std::iter;
@@ -23,6 +23,8 @@ pub struct Percentile(u32);
 const WHOLE: u32 = 100_000;
 
 impl Percentile {
+    /// The least value.
+    pub const P0: Self = Self(0);
     /// The median.
     pub const P50: Self = Self(50_000);
     /// Nine of ten are at or below it.
@@ -52,7 +54,7 @@ impl Percentile {
     }
 
     /// The share of values above it, (0, 1].
-    fn share_above(self) -> f64 {
+    pub fn share_above(self) -> f64 {
         f64::from(WHOLE - self.0) / f64::from(WHOLE)
     }
 
@@ -138,10 +140,23 @@ pub enum Quantile {
     Empty,
 }
 
+/// What the true value lies between, with 95 %.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Not below this; 0 where nothing more is known.
+    pub low: Nanos,
+    /// Not above this; none where the sample gives no upper bound.
+    pub high: Option<Nanos>,
+    /// Even the lower bound falls among the requests that were not successful: `low` is then the least it can be.
+    pub censored: bool,
+}
+
 /// The response times of a run, as those who judge them need them.
 pub trait ResponseTimes {
     /// The value at the nearest rank of `p` over all scheduled requests.
     fn quantile(&self, p: Percentile) -> Quantile;
+    /// What the true percentile lies between.
+    fn bounds(&self, p: Percentile) -> Bounds;
 }
 
 /// Response times held as they are, in ascending order: exact, and the reference for anything that buckets.
@@ -166,6 +181,15 @@ impl ResponseTimes for SortedResponses<'_> {
             Some(&value) => Quantile::Value(value),
             None => Quantile::Censored { at: self.censored_at },
         }
+    }
+
+    /// Of independent requests: nothing is known of their order.
+    fn bounds(&self, p: Percentile) -> Bounds {
+        let (low, high) = order_statistic_ranks(p, self.scheduled, CONFIDENCE);
+        let at = |rank: u64| self.successful.get(usize::try_from(rank.checked_sub(1)?).ok()?).copied();
+        let censored = low > self.successful.len() as u64;
+        let low = if low == 0 { Nanos::ZERO } else { at(low).unwrap_or(self.censored_at) };
+        Bounds { low, high: high.and_then(at), censored }
     }
 }
 

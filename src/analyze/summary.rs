@@ -2,14 +2,15 @@
 //!
 //! Response percentiles are over all scheduled requests; those that were not successful rank last, so
 //! that failing fast cannot improve them. The other distributions are over the requests that have the
-//! value. Intervals are not here yet.
+//! value. Their intervals are made in `intervals`.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::gate::{Measured, Throughput};
-use super::stats::{Percentile, Quantile, ResponseTimes};
+use super::intervals;
+use super::stats::{Bounds, Percentile, Quantile, ResponseTimes};
 use crate::load::sample::Failure;
 use crate::load::time::Nanos;
 use crate::record::{Distribution, Tally, count_of};
@@ -114,18 +115,29 @@ pub struct Responses<'a>(pub &'a Tally);
 
 impl ResponseTimes for Responses<'_> {
     fn quantile(&self, p: Percentile) -> Quantile {
-        let Tally { scheduled, response_ok, response_not_ok, .. } = self.0;
+        let scheduled = &self.0.scheduled;
         if *scheduled == 0 {
             return Quantile::Empty;
         }
-        let rank = p.rank(*scheduled);
+        self.at_rank(p.rank(*scheduled))
+    }
+
+    fn bounds(&self, p: Percentile) -> Bounds {
+        intervals::bounds(self.0, p).0
+    }
+}
+
+impl Responses<'_> {
+    /// The value at `rank` (from 1) among all scheduled requests.
+    pub(super) fn at_rank(&self, rank: u64) -> Quantile {
+        let Tally { scheduled, response_ok, response_not_ok, .. } = self.0;
         if let Some(value) = response_ok.at_rank(rank) {
             return Quantile::Value(value);
         }
         // Among the unsuccessful: at least as long as the slowest success, and at least as long as this one of them
         // had been wanted when it ended. Requests that were never drawn have waited for an unknown time: 0.
         let undrawn = scheduled - response_ok.count() - response_not_ok.count();
-        let behind = (rank - response_ok.count()).saturating_sub(undrawn);
+        let behind = rank.saturating_sub(response_ok.count()).saturating_sub(undrawn);
         let waited = response_not_ok.at_rank(behind).unwrap_or(Nanos::ZERO);
         Quantile::Censored { at: waited.max(response_ok.max().unwrap_or(Nanos::ZERO)) }
     }
@@ -138,12 +150,20 @@ pub fn throughput(tally: &Tally) -> Throughput {
 
 /// What the gate asks.
 pub fn measured<'a>(tally: &Tally, responses: &'a Responses<'a>) -> Measured<'a> {
+    let timeouts = count_of(tally, Failure::Timeout);
+    let share = |count| match tally.scheduled {
+        0 => (0.0, 1.0),
+        _ => intervals::share_of_scheduled(tally, count),
+    };
     Measured {
         scheduled: tally.scheduled,
         successful: tally.successful,
-        timeouts: count_of(tally, Failure::Timeout),
+        timeouts,
+        error_share: share(tally.scheduled - tally.successful),
+        timeout_share: share(timeouts),
         throughput: throughput(tally),
         mean: tally.response_ok.mean(),
+        mean_bounds: intervals::mean(tally),
         max: tally.response_ok.max(),
         responses,
     }

@@ -20,7 +20,9 @@ pub use files::{parse_replay, parse_requests};
 use stages::parse_stages;
 pub use stages::{ArrivalsArg, Stages};
 pub use values::CpuList;
-use values::{parse_cpus, parse_extent, parse_keepalive, parse_mix, parse_model, parse_preset, parse_rate};
+use values::{
+    parse_cpus, parse_extent, parse_keepalive, parse_mix, parse_model, parse_preset, parse_rate, parse_share,
+};
 
 /// What is wrong with the command line.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +58,17 @@ impl From<StampsArg> for Stamps {
             StampsArg::Rxtx => Self::RxTx,
         }
     }
+}
+
+/// `--on-inconclusive`: what a pipeline makes of a gate that could not decide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum OnInconclusive {
+    /// Exit code 4.
+    Say,
+    /// Exit code 2.
+    Fail,
+    /// Exit code 0.
+    Pass,
 }
 
 /// The load and how it is offered.
@@ -173,6 +186,9 @@ pub struct ToolArgs {
     /// timeouts, throughput; can be repeated [default of compare: 'p95<=800ms'; of run: none]
     #[arg(long, value_name = "RULE")]
     pub sla: Vec<String>,
+    /// What an inconclusive gate means: nothing is decided (exit code 4), or fail (2), or pass (0)
+    #[arg(long, value_enum, default_value_t = OnInconclusive::Say, hide_default_value = true)]
+    pub on_inconclusive: OnInconclusive,
     /// A run that is SUSPECT fails like one that is INVALID
     #[arg(long)]
     pub strict: bool,
@@ -310,6 +326,19 @@ pub struct CompareArgs {
     /// Rounds; each measures both, in random order, on fresh servers [default: 3]
     #[arg(long, value_name = "N")]
     pub rounds: Option<u32>,
+    /// The least change that counts as faster or slower, as in 2% or 0.5%
+    #[arg(long, value_name = "SHARE%", default_value = "2%", value_parser = parse_share)]
+    pub min_effect: f64,
+    /// Measure the baseline twice in each round; what A against A leaves possible is never called a difference
+    #[arg(long)]
+    pub aa: bool,
+    /// Add rounds until the change of the percentiles in --sla is known to ± this, as in 3%; looks are planned and share the
+    /// error
+    #[arg(long, value_name = "SHARE%", value_parser = parse_share, conflicts_with = "rounds")]
+    pub until: Option<f64>,
+    /// At most so many rounds with --until [default: 24]
+    #[arg(long, value_name = "N", requires = "until")]
+    pub max_rounds: Option<u32>,
     /// A named set of defaults: quick (400 requests, 20 connections, normal:50ms,8ms, 8 workers; the default) or founding
     /// (fixed:127.6ms, 4 workers); other flags win over it
     #[arg(long, value_name = "NAME", value_parser = parse_preset)]
@@ -329,8 +358,17 @@ pub struct GateArgs {
     #[arg(value_name = "REPORT.json")]
     pub report: PathBuf,
     /// A rule, as in 'p95<=800ms', 'errors<1%', 'throughput>=500/s'; can be repeated
-    #[arg(long, value_name = "RULE", required = true)]
+    #[arg(long, value_name = "RULE", required_unless_present = "sla_against")]
     pub sla: Vec<String>,
+    /// An earlier report.json or comparison.json (its optimized side), for --sla-against
+    #[arg(long, value_name = "BASELINE.json", requires = "sla_against")]
+    pub against: Option<PathBuf>,
+    /// The greatest change since the baseline, as in 'p99<=+5%' (at most 5 % slower) or 'mean<=-10%'; can be repeated
+    #[arg(long, value_name = "RULE", requires = "against", allow_hyphen_values = true)]
+    pub sla_against: Vec<String>,
+    /// What an inconclusive gate means: nothing is decided (exit code 4), or fail (2), or pass (0)
+    #[arg(long, value_enum, default_value_t = OnInconclusive::Say, hide_default_value = true)]
+    pub on_inconclusive: OnInconclusive,
     /// A run that is SUSPECT fails like one that is INVALID
     #[arg(long)]
     pub strict: bool,

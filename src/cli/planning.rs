@@ -1,7 +1,9 @@
 //! From flags to the plan: defaults, presets, and what contradicts itself. What only the machine can tell (its
 //! processors) is handed in.
 
-use crate::analyze::gate::Rule;
+use crate::analyze::gate::{Relative, Rule};
+use crate::analyze::paired::{Criteria, Sequential};
+use crate::analyze::summary::TABLED;
 use crate::load::schedule::{Extent, Load};
 use crate::load::time::Nanos;
 use crate::plan::{Body, Client, Limits, Mix, Plan, Probe, Request, Server, Stub, Target};
@@ -17,6 +19,9 @@ const STUB_BODY: &str = r#"{"prompt":"How late is late?","max_tokens":64}"#;
 
 /// Shorter slices could not be merged while the load runs without disturbing it.
 const INTERVAL_MIN: Nanos = Nanos::from_millis(100);
+
+/// `--max-rounds`, where it is not given.
+const UNTIL_ROUNDS: u32 = 24;
 
 impl RunArgs {
     /// The plan, on a machine whose usable processors are `allowed`.
@@ -43,9 +48,12 @@ impl CompareArgs {
     /// The plans of baseline and optimized; they differ in their target alone.
     pub fn plans(&self, allowed: &[usize]) -> Result<[Plan; 2], CliError> {
         let preset = self.preset.unwrap_or(PRESETS[0]);
-        let rounds = self.rounds.unwrap_or(preset.rounds);
+        let (flag, rounds) = match self.until {
+            Some(_) => ("--max-rounds", self.max_rounds.unwrap_or(UNTIL_ROUNDS)),
+            None => ("--rounds", self.rounds.unwrap_or(preset.rounds)),
+        };
         if rounds == 0 || rounds > 1_000 {
-            return usage(format!("--rounds {rounds}: from 1 to 1000"));
+            return usage(format!("{flag} {rounds}: from 1 to 1000"));
         }
         let urls =
             [&self.baseline_url, &self.optimized_url].map(|url| url.as_deref().map(parse_url).transpose());
@@ -84,10 +92,37 @@ impl CompareArgs {
     }
 }
 
+impl CompareArgs {
+    /// What makes a difference, and with `--until` the rule that adds rounds; `plan` is one of the [`plans`](Self::plans).
+    pub fn criteria(&self, plan: &Plan) -> (Criteria, Option<Sequential>) {
+        let Some(until) = self.until else {
+            return (Criteria { min_effect: self.min_effect, ..Criteria::default() }, None);
+        };
+        let metrics =
+            plan.sla.iter().filter_map(|text| Some(text.parse::<Rule>().ok()?.metric().to_string()));
+        let name =
+            |metric: String| TABLED.iter().find(|(_, p)| p.to_string() == metric).map(|(name, _)| *name);
+        let mut figures: Vec<String> = metrics.filter_map(name).map(str::to_owned).collect();
+        figures.dedup();
+        if figures.is_empty() {
+            figures.push("p50".to_owned());
+        }
+        let rule = Sequential::new(until, figures, plan.rounds);
+        (Criteria { min_effect: self.min_effect, confidence: rule.confidence() }, Some(rule))
+    }
+}
+
 impl GateArgs {
     /// The rules.
     pub fn rules(&self) -> Result<Vec<Rule>, CliError> {
         parse_rules(&self.sla)
+    }
+
+    /// The rules against the baseline.
+    pub fn relative_rules(&self) -> Result<Vec<Relative>, CliError> {
+        let parse =
+            |text: &String| text.parse().map_err(|error| CliError::Usage(format!("--sla-against: {error}")));
+        self.sla_against.iter().map(parse).collect()
     }
 }
 

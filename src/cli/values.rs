@@ -49,6 +49,14 @@ pub(super) fn parse_mix(text: &str) -> Result<String, String> {
     }
 }
 
+pub(super) fn parse_share(text: &str) -> Result<f64, String> {
+    let wrong = || format!("`{text}` is not a share: write percent, as in 2% or 0.5%");
+    let number = text.strip_suffix('%').ok_or_else(wrong)?;
+    let plain = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let share = number.parse::<f64>().map_err(|_| wrong())? / 100.0;
+    if plain && share > 0.0 && share < 1.0 { Ok(share) } else { Err(wrong()) }
+}
+
 pub(super) fn parse_extent(text: &str) -> Result<Extent, String> {
     if let Ok(count) = text.parse() {
         return Ok(Extent { count: Some(count), time: None });

@@ -1,12 +1,13 @@
 //! `hairspring compare`: baseline and optimized in rounds, in random order, on fresh servers.
 
-use hairspring::analyze::compare::Outputs;
+use hairspring::analyze::compare::{Outputs, PairedRound};
 use hairspring::analyze::gate::Rule;
+use hairspring::analyze::paired::{Criteria, Sequential};
 use hairspring::cli::CompareArgs;
 use hairspring::facts::Host;
 use hairspring::load::rng::{Rng, mix};
 use hairspring::output::OutDir;
-use hairspring::report::{Comparison, Inputs, Report, json, text};
+use hairspring::report::{Comparison, Design, Inputs, Report, json, text};
 use hairspring::sys::signal::StopFlag;
 use hairspring::sys::{affinity, host};
 
@@ -17,26 +18,38 @@ const ORDER_STREAM: u64 = 0x006f_7264_6572;
 
 pub(crate) fn execute(args: &CompareArgs, console: &mut Console<'_>) -> Result<u8, Failure> {
     let plans = args.plans(&affinity::allowed())?;
+    let (criteria, sequential) = args.criteria(&plans[0]);
+    let mut plans = plans.to_vec();
+    if args.aa {
+        let mut again = plans[0].clone();
+        "baseline-again".clone_into(&mut again.target.name);
+        plans.push(again);
+    }
     let mut experiment = Experiment {
         sides: Series::all(plans)?,
         order: Vec::new(),
         outputs: Outputs::default(),
+        paired: Vec::new(),
         host: host::read(),
         ignore_output: args.ignore_output,
+        criteria,
+        sequential,
     };
     let stop = StopFlag::install().map_err(Failure::environment)?;
     let dir = OutDir::create(
         &args.common.tool.out,
-        &json::render(&experiment.sides.each_ref().map(|side| &side.plan)),
+        &json::render(&experiment.sides.iter().map(|side| &side.plan).collect::<Vec<_>>()),
     )?;
     let rounds = experiment.sides[0].plan.rounds;
     let (mut last, mut unwritten) = (None, false);
     for round in 0..rounds {
         let began = experiment.round(round, &dir, &stop, console);
         // What was measured so far is in the files, whatever became of this round.
-        let whole = experiment.sides.iter().all(|side| side.rounds.len() as u32 == rounds);
-        let complete = whole && stop.count() == 0;
-        let comparison = experiment.report(complete);
+        let mut comparison = experiment.report(rounds, stop.count() > 0);
+        let enough = experiment.enough(&comparison);
+        if enough {
+            comparison = experiment.report(round + 1, stop.count() > 0);
+        }
         unwritten = write_failed(&dir, "comparison.json", &json::render(&comparison), console);
         for side in &experiment.sides {
             unwritten |= side.export(&dir, console);
@@ -48,16 +61,17 @@ pub(crate) fn execute(args: &CompareArgs, console: &mut Console<'_>) -> Result<u
             }
             return Err(failure);
         }
-        if stop.count() > 0 {
+        if stop.count() > 0 || enough {
             break;
         }
     }
     let comparison = last.expect("there is at least one round");
     console.print(&text::comparison(&comparison));
     console.progress(&format!("files: {}", dir.path().display()));
-    let reports = [&comparison.baseline, &comparison.optimized];
+    let again = comparison.noise.as_ref().map(|noise| noise.again.as_ref());
+    let reports = [&comparison.baseline, &comparison.optimized].into_iter().chain(again);
     let mut failed = unwritten | console.print_failed;
-    for (report, series) in reports.into_iter().zip(&experiment.sides) {
+    for (report, series) in reports.zip(&experiment.sides) {
         failed |= environment_failed(report, series, console);
     }
     let judgement = Judgement {
@@ -68,20 +82,25 @@ pub(crate) fn execute(args: &CompareArgs, console: &mut Console<'_>) -> Result<u
         strict: args.common.tool.strict,
         sla: comparison.sla.verdict,
         outputs_differ: comparison.outputs_identical == Some(false),
+        on_inconclusive: args.common.tool.on_inconclusive,
     };
     Ok(judgement.conclude(console))
 }
 
 struct Experiment {
-    sides: [Series; 2],
-    order: Vec<[String; 2]>,
+    /// Baseline, optimized, and with `--aa` the baseline again.
+    sides: Vec<Series>,
+    order: Vec<Vec<String>>,
     outputs: Outputs,
+    paired: Vec<PairedRound>,
     host: Host,
     ignore_output: bool,
+    criteria: Criteria,
+    sequential: Option<Sequential>,
 }
 
 impl Experiment {
-    /// Measures both sides once, in an order drawn from the seed.
+    /// Measures every side once, in an order drawn from the seed.
     fn round(
         &mut self,
         round: u32,
@@ -91,28 +110,36 @@ impl Experiment {
     ) -> Result<(), Failure> {
         let plan = &self.sides[0].plan;
         let rounds = plan.rounds;
-        let first = (Rng::new(mix(plan.seed ^ ORDER_STREAM, u64::from(round))).next_u64() & 1) as usize;
-        let order = [first, 1 - first];
-        self.order.push(order.map(|side| self.sides[side].plan.target.name.clone()));
+        let order = shuffled(self.sides.len(), mix(plan.seed ^ ORDER_STREAM, u64::from(round)));
+        self.order.push(order.iter().map(|&side| self.sides[side].plan.target.name.clone()).collect());
         for (position, side) in order.into_iter().enumerate() {
             let series = &mut self.sides[side];
-            console.progress(&format!("round {} of {rounds}: {}", round + 1, series.plan.target.name));
+            let most = if self.sequential.is_some() { "at most " } else { "" };
+            console.progress(&format!("round {} of {most}{rounds}: {}", round + 1, series.plan.target.name));
             series.measure(dir, position as u32, stop)?;
             if stop.count() > 0 {
                 return Ok(());
             }
         }
-        let [baseline, optimized] = &self.sides;
         let digests =
             |side: &Series| side.rounds.last().map(|r| r.recorded.digests.clone()).unwrap_or_default();
         if !self.ignore_output {
-            self.outputs.add(round, &digests(baseline), &digests(optimized));
+            let [baseline, optimized] = [0, 1].map(|side| digests(&self.sides[side]));
+            self.outputs.add(round, &baseline, &optimized);
+            self.paired.extend(PairedRound::of(&baseline, &optimized));
         }
         Ok(())
     }
 
-    fn report(&self, complete: bool) -> Comparison {
-        let [baseline, optimized] = &self.sides;
+    /// With `--until`: the intervals are narrow, or there have been rounds enough.
+    fn enough(&self, comparison: &Comparison) -> bool {
+        let rounds = self.order.len() as u32;
+        self.sequential.as_ref().is_some_and(|rule| rule.stop(rounds, &comparison.effects))
+    }
+
+    /// Of what there is; partial if that is less than `rounds` on any side.
+    fn report(&self, rounds: u32, interrupted: bool) -> Comparison {
+        let complete = !interrupted && self.sides.iter().all(|side| side.rounds.len() as u32 == rounds);
         let created_unix_ms = unix_ms();
         let report = |series: &Series| {
             let rules: Vec<Rule> = series.plan.sla.iter().filter_map(|text| text.parse().ok()).collect();
@@ -127,12 +154,25 @@ impl Experiment {
                 complete,
             })
         };
-        Comparison::new(
-            report(baseline),
-            report(optimized),
-            self.order.clone(),
-            self.outputs.clone(),
-            self.ignore_output,
-        )
+        let design = Design {
+            order: self.order.clone(),
+            outputs: self.outputs.clone(),
+            ignore_output: self.ignore_output,
+            criteria: self.criteria,
+            paired: self.paired.clone(),
+            again: self.sides.get(2).map(report),
+            sequential: self.sequential.clone(),
+        };
+        Comparison::new(report(&self.sides[0]), report(&self.sides[1]), design)
     }
+}
+
+/// The numbers below `n` in random order (Fisher and Yates).
+fn shuffled(n: usize, seed: u64) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..n).collect();
+    let mut rng = Rng::new(seed);
+    for at in (1..n).rev() {
+        order.swap(at, (rng.next_u64() % (at as u64 + 1)) as usize);
+    }
+    order
 }

@@ -13,12 +13,12 @@ use xxhash_rust::xxh64::{Xxh64, xxh64};
 use super::Failure;
 
 /// The material of `plans`, which name the same files; a replay's table is read once and shared.
-pub(super) fn read<const N: usize>(plans: [Plan; N]) -> Result<[(Plan, Material); N], Failure> {
+pub(super) fn read(plans: Vec<Plan>) -> Result<Vec<(Plan, Material)>, Failure> {
     let replay = match &plans[0].load {
         Load::Replay { file, .. } => Some(read_replay(file)?),
         _ => None,
     };
-    let mut all = Vec::with_capacity(N);
+    let mut all = Vec::with_capacity(plans.len());
     for mut plan in plans {
         if let (Load::Replay { rows, digest, .. }, Some(replay)) = (&mut plan.load, &replay) {
             *rows = replay.offsets.len() as u64;
@@ -30,7 +30,7 @@ pub(super) fn read<const N: usize>(plans: [Plan; N]) -> Result<[(Plan, Material)
             Material { requests, replay: replay.as_ref().map(|replay| Arc::clone(&replay.offsets)) },
         ));
     }
-    Ok(all.try_into().unwrap_or_else(|_| unreachable!("one for each plan")))
+    Ok(all)
 }
 
 fn read_requests(plan: &mut Plan) -> Result<Vec<Outgoing>, Failure> {

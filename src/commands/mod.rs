@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use hairspring::analyze::gate::SlaVerdict;
 use hairspring::analyze::validity::Verdict;
-use hairspring::cli::CliError;
+use hairspring::cli::{CliError, OnInconclusive};
 use hairspring::facts::Round;
 use hairspring::output::{LogWriter, OutDir, OutputError};
 use hairspring::plan::{Material, Plan, Server};
@@ -112,12 +112,8 @@ pub(crate) struct Series {
 impl Series {
     /// One for each of `plans`: reads what they name, and lets the stub check its flags: the last refusals before anything
     /// is written.
-    pub(crate) fn all<const N: usize>(plans: [Plan; N]) -> Result<[Self; N], Failure> {
-        let mut series = Vec::with_capacity(N);
-        for (plan, material) in material::read(plans)? {
-            series.push(Self::new(plan, material)?);
-        }
-        Ok(series.try_into().unwrap_or_else(|_| unreachable!("one for each plan")))
+    pub(crate) fn all(plans: Vec<Plan>) -> Result<Vec<Self>, Failure> {
+        material::read(plans)?.into_iter().map(|(plan, material)| Self::new(plan, material)).collect()
     }
 
     fn new(plan: Plan, material: Material) -> Result<Self, Failure> {
@@ -202,6 +198,7 @@ pub(crate) struct Judgement {
     pub(crate) strict: bool,
     pub(crate) sla: SlaVerdict,
     pub(crate) outputs_differ: bool,
+    pub(crate) on_inconclusive: OnInconclusive,
 }
 
 impl Judgement {
@@ -218,13 +215,20 @@ impl Judgement {
     }
 
     fn in_words(self, code: u8) -> String {
+        let open = self.sla == SlaVerdict::Inconclusive;
         let words = match code {
+            0 if open => {
+                "PASS: the SLA is neither shown to be met nor to be missed, and --on-inconclusive pass"
+            }
+            Failure::NOT_MET if open && !self.outputs_differ => {
+                "FAIL: the SLA is neither shown to be met nor to be missed, and --on-inconclusive fail"
+            }
             0 => "PASS: the SLA is met",
             Failure::ENVIRONMENT => "FAIL: the environment failed",
             Failure::NOT_MET if self.outputs_differ => "FAIL: the answers differ",
             Failure::NOT_MET => "FAIL: the SLA is not met",
             Failure::INVALID => "NO VERDICT: the run cannot be relied on",
-            Failure::INCONCLUSIVE => "NO VERDICT: too few requests",
+            Failure::INCONCLUSIVE => "NO VERDICT: the requests are too few to tell",
             _ => "NO VERDICT: interrupted",
         };
         format!("{words} (exit code {code})")
@@ -247,7 +251,11 @@ impl Judgement {
             _ if convicted => Failure::INVALID,
             _ if self.outputs_differ => Failure::NOT_MET,
             SlaVerdict::NotMet => Failure::NOT_MET,
-            SlaVerdict::Inconclusive => Failure::INCONCLUSIVE,
+            SlaVerdict::Inconclusive => match self.on_inconclusive {
+                OnInconclusive::Say => Failure::INCONCLUSIVE,
+                OnInconclusive::Fail => Failure::NOT_MET,
+                OnInconclusive::Pass => 0,
+            },
             SlaVerdict::Met => 0,
             // a partial run: there is nothing that one could rely on
             SlaVerdict::NotEvaluated => Failure::INVALID,
@@ -328,6 +336,7 @@ mod tests {
         strict: false,
         sla: SlaVerdict::Met,
         outputs_differ: false,
+        on_inconclusive: OnInconclusive::Say,
     };
 
     #[test]
@@ -344,6 +353,9 @@ mod tests {
             (Judgement { validity: Suspect, strict: true, ..FINE }, 3),
             (Judgement { sla: NotEvaluated, ..FINE }, 3),
             (Judgement { sla: Inconclusive, ..FINE }, 4),
+            (Judgement { sla: Inconclusive, on_inconclusive: OnInconclusive::Fail, ..FINE }, 2),
+            (Judgement { sla: Inconclusive, on_inconclusive: OnInconclusive::Pass, ..FINE }, 0),
+            (Judgement { sla: NotMet, on_inconclusive: OnInconclusive::Pass, ..FINE }, 2),
             (Judgement { interrupted: true, ..FINE }, 130),
             (Judgement { asked: false, validity: Invalid, sla: NotEvaluated, ..FINE }, 0),
         ] {

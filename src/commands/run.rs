@@ -11,7 +11,7 @@ use super::{Console, Failure, Judgement, Series, environment_failed, unix_ms, wr
 
 pub(crate) fn execute(args: &RunArgs, console: &mut Console<'_>) -> Result<u8, Failure> {
     let plan = args.plan(&affinity::allowed())?;
-    let [mut series] = Series::all([plan])?;
+    let mut series = Series::all(vec![plan])?.pop().expect("one for the plan");
     let stop = StopFlag::install().map_err(Failure::environment)?;
     let dir = OutDir::create(&args.common.tool.out, &json::render(&series.plan))?;
     let host = host::read();
@@ -41,6 +41,7 @@ pub(crate) fn execute(args: &RunArgs, console: &mut Console<'_>) -> Result<u8, F
         strict: args.common.tool.strict,
         sla: report.sla.verdict,
         outputs_differ: false,
+        on_inconclusive: args.common.tool.on_inconclusive,
     };
     Ok(judgement.conclude(console))
 }

@@ -184,6 +184,19 @@ impl Offer {
     pub fn new(load: Load, warmup: Extent, measure: Extent, seed: u64) -> Self {
         Self { load, warmup, measure, seed, replay: None, probe: false }
     }
+
+    /// How many requests are measured over all threads, if that is known beforehand.
+    pub fn expected(&self) -> Option<u64> {
+        match (&self.load, self.measure.time) {
+            (_, None) => self.measure.count,
+            (Load::Constant { rate }, Some(time)) => {
+                let timed = u128::from(rate.milli_per_s) * u128::from(time.0);
+                let timed = u64::try_from(timed.div_ceil(1_000_000_000_000)).unwrap_or(u64::MAX);
+                Some(self.measure.count.map_or(timed, |count| count.min(timed)))
+            }
+            (_, Some(_)) => None,
+        }
+    }
 }
 
 /// How long a phase lasts: up to a count of requests, up to a time, or whichever comes first.

@@ -45,10 +45,12 @@ pub struct Anatomy {
 }
 
 const ANATOMY_BITS: u32 = 7;
+/// Buckets up to [`RANGE_MAX`], the last with all that is longer.
+pub(super) const BUCKETS: usize = Anatomy::index(RANGE_MAX) + 1;
 
 impl Default for Anatomy {
     fn default() -> Self {
-        Self { buckets: vec![Parts::default(); Self::index(RANGE_MAX) + 1].into_boxed_slice() }
+        Self { buckets: vec![Parts::default(); BUCKETS].into_boxed_slice() }
     }
 }
 
@@ -70,9 +72,9 @@ impl Anatomy {
     }
 
     /// The last bucket also takes what is out of range.
-    fn index(value: Nanos) -> usize {
-        let value = value.min(RANGE_MAX).0;
-        let exponent = value.checked_ilog2().unwrap_or(0).saturating_sub(ANATOMY_BITS);
+    pub(super) const fn index(value: Nanos) -> usize {
+        let value = if value.0 < RANGE_MAX.0 { value.0 } else { RANGE_MAX.0 };
+        let exponent = (value | 1).ilog2().saturating_sub(ANATOMY_BITS);
         ((exponent as usize) << ANATOMY_BITS) + (value >> exponent) as usize
     }
 

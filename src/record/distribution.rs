@@ -124,6 +124,17 @@ impl Distribution {
         Some(middle.clamp(self.min, self.max))
     }
 
+    /// What the value of rank `rank` lies between: the edges of its bucket, within the exact extremes.
+    pub fn edges_at_rank(&self, rank: u64) -> Option<(Nanos, Nanos)> {
+        let middle = self.at_rank(rank)?;
+        if rank == 1 || rank == self.count() || middle > RANGE_MAX {
+            return Some((middle, middle));
+        }
+        let low = Nanos(self.histogram.lowest_equivalent(middle.0));
+        let high = Nanos(self.histogram.highest_equivalent(middle.0));
+        Some((low.max(self.min), high.min(self.max)))
+    }
+
     /// The histogram itself, for export.
     pub fn histogram(&self) -> &Histogram<u64> {
         &self.histogram

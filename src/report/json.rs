@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{COMPARISON_SCHEMA, Comparison, REPORT_SCHEMA, Report};
 use crate::load::time::Nanos;
-use crate::record::{Distribution, RANGE_MAX, Tally};
+use crate::record::{Batch, Batches, Distribution, RANGE_MAX, Tally};
 
 /// A distribution as it is saved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +33,18 @@ pub struct SavedHistogram {
 }
 
 const ENCODING: &str = "hdr-v2-deflate-base64";
+
+/// A batch as it is saved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedBatch {
+    /// Requests in it.
+    pub requests: u64,
+    /// The sum of the response times of the successful.
+    pub sum_ns: u64,
+    /// The successful by bucket: base64 of LEB128 numbers, for each bucket that is not empty its distance from the one
+    /// before and its count.
+    pub counts: String,
+}
 
 /// Why a file is not a report that can be judged.
 #[derive(Debug, thiserror::Error)]
@@ -136,6 +148,71 @@ fn plausible(saved: &SavedHistogram, read: &Histogram<u64>) -> bool {
     saved.count > 0 && min <= max && summed && lowest && highest
 }
 
+/// The batches of each round.
+pub fn save_batches(rounds: &[Batches]) -> Vec<Vec<SavedBatch>> {
+    let one = |batch: &Batch| {
+        let (mut bytes, mut last) = (Vec::new(), 0);
+        for &(bucket, n) in &batch.counts {
+            leb128(&mut bytes, u32::from(bucket - last));
+            leb128(&mut bytes, n);
+            last = bucket;
+        }
+        SavedBatch { requests: batch.requests, sum_ns: batch.sum_ns, counts: STANDARD.encode(bytes) }
+    };
+    rounds.iter().map(|round| round.as_slice().iter().map(one).collect()).collect()
+}
+
+/// The batches of each round, back from a report.
+pub fn restore_batches(saved: &[Vec<SavedBatch>]) -> Result<Vec<Batches>, BadReport> {
+    let one = |batch: &SavedBatch| {
+        let bytes = STANDARD.decode(&batch.counts).ok()?;
+        let mut rest = bytes.as_slice();
+        let (mut counts, mut last) = (Vec::new(), 0_u16);
+        while !rest.is_empty() {
+            let (step, n) = (read_leb128(&mut rest)?, read_leb128(&mut rest)?);
+            last = last.checked_add(u16::try_from(step).ok()?)?;
+            counts.push((last, n));
+        }
+        let batch = Batch { requests: batch.requests, sum_ns: batch.sum_ns, counts };
+        (batch.successful() <= batch.requests).then_some(batch)
+    };
+    let round =
+        |round: &Vec<SavedBatch>| Some(Batches::restore(round.iter().map(one).collect::<Option<_>>()?));
+    let rounds: Option<Vec<Batches>> = saved.iter().map(round).collect();
+    rounds.ok_or_else(|| BadReport::Histogram("batches".to_owned()))
+}
+
+/// The batches hold the very requests of the histograms. A report of an earlier version has none.
+pub fn batches_fit(tally: &Tally) -> bool {
+    let batches = || tally.batches.iter().flat_map(Batches::as_slice);
+    let sum = |of: fn(&Batch) -> u64| batches().map(of).try_fold(0, u64::checked_add);
+    tally.batches.is_empty()
+        || (sum(Batch::successful) == Some(tally.successful)
+            && sum(|batch| batch.requests)
+                == tally.response_ok.count().checked_add(tally.response_not_ok.count()))
+}
+
+fn leb128(bytes: &mut Vec<u8>, mut value: u32) {
+    while value >= 0x80 {
+        bytes.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
+}
+
+fn read_leb128(bytes: &mut &[u8]) -> Option<u32> {
+    let mut value = 0_u64;
+    for shift in [0, 7, 14, 21, 28] {
+        let (first, rest) = bytes.split_first()?;
+        *bytes = rest;
+        value |= u64::from(first & 0x7f) << shift;
+        if first & 0x80 == 0 {
+            return u32::try_from(value).ok();
+        }
+    }
+    None
+}
+
 fn save_one(distribution: &Distribution) -> SavedHistogram {
     let mut bytes = Vec::new();
     V2DeflateSerializer::new()
@@ -170,6 +247,24 @@ mod tests {
         for rank in [1, 2, 2_500, 4_499, 4_999, 5_000] {
             assert_eq!(back.at_rank(rank), tally.response_ok.at_rank(rank), "rank {rank}");
         }
+    }
+
+    #[test]
+    fn batches_survive_saving() {
+        let batch = |requests, counts: &[(u16, u32)]| Batch { requests, sum_ns: 7, counts: counts.to_vec() };
+        let rounds = vec![
+            Batches::restore(vec![batch(400, &[(0, 1), (127, 128), (4_000, 200)]), batch(3, &[])]),
+            Batches::restore(vec![batch(u64::from(u32::MAX), &[(128, u32::MAX)])]),
+        ];
+        let mut saved = save_batches(&rounds);
+        assert_eq!(restore_batches(&saved).unwrap(), rounds);
+        for damage in ["!", "gA==", "gICAgIAB", "AAD/"] {
+            saved[0][0].counts = damage.to_owned();
+            assert!(restore_batches(&saved).is_err(), "{damage}");
+        }
+        // more successful requests than requests
+        let saved = save_batches(&[Batches::restore(vec![batch(1, &[(1, 2)])])]);
+        assert!(restore_batches(&saved).is_err());
     }
 
     #[test]

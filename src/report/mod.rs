@@ -8,9 +8,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::analyze::attribution::{self, Evidence};
-use crate::analyze::compare::{Change, Outputs};
+use crate::analyze::compare::{self, Change, Outputs, PairedRequests, PairedRound};
 use crate::analyze::diagnose::{self, Diagnosis};
-use crate::analyze::gate::{self, Rule, SlaReport};
+use crate::analyze::gate::{self, Relative, Rule, SlaReport};
+use crate::analyze::intervals::{self as certainty, Interval};
+use crate::analyze::paired::{Criteria, Effect, Sequential};
+use crate::analyze::stats::Percentile;
 use crate::analyze::summary::{Figures, Responses, measured, throughput};
 use crate::analyze::theory::{self, Theory};
 use crate::analyze::validity::{self, Check, Level, Validity, Verdict};
@@ -31,7 +34,7 @@ mod probe;
 pub mod text;
 
 use intervals::Intervals;
-use json::SavedHistogram;
+use json::{SavedBatch, SavedHistogram};
 pub use kernel::Kernel;
 pub use mix::TemplateRow;
 pub use probe::{Beyond, ProbeReport};
@@ -64,6 +67,9 @@ pub struct Report {
     pub outcome_details: BTreeMap<String, u64>,
     /// done − intended over all scheduled; the unsuccessful rank last.
     pub response_ns: Figures,
+    /// What the percentiles of `response_ns` lie between with 95 %, by their names.
+    #[serde(default)]
+    pub response_intervals: BTreeMap<String, Interval>,
     /// done − intended of the successful alone.
     pub response_ok_ns: Figures,
     /// done − intended of the completed, by status.
@@ -120,6 +126,9 @@ pub struct Report {
     pub histogram_error: f64,
     /// The distributions themselves.
     pub histograms: BTreeMap<String, SavedHistogram>,
+    /// Response times by contiguous batches of each round: what intervals are made from.
+    #[serde(default)]
+    pub batches: Vec<Vec<SavedBatch>>,
 }
 
 /// The program that wrote a report.
@@ -335,6 +344,7 @@ impl Report {
             outcomes: by_outcome(&tally),
             outcome_details: details(&tally),
             response_ns: Figures::of_responses(&tally),
+            response_intervals: certainty::tabled(&tally),
             response_ok_ns: Figures::of(&tally.response_ok),
             response_by_status_ns: tally
                 .by_status
@@ -371,6 +381,7 @@ impl Report {
             intervals: Intervals::of(rounds),
             histogram_error: RELATIVE_ERROR,
             histograms: json::save(&tally),
+            batches: json::save_batches(&tally.batches),
         }
     }
 
@@ -390,6 +401,7 @@ impl Report {
         if self.histograms.contains_key("undisturbed") {
             tally.undisturbed = json::restore(&self.histograms, "undisturbed")?;
         }
+        tally.batches = json::restore_batches(&self.batches)?;
         for (outcome, n) in &self.outcomes {
             tally.outcomes.insert(Key { outcome: outcome.clone(), detail: None }, *n);
         }
@@ -406,7 +418,8 @@ impl Report {
             && tally.successful <= tally.completed
             && tally.response_ok.count() == tally.successful
             && [0, tally.successful].contains(&tally.undisturbed.count())
-            && tally.response_not_ok.count() <= tally.scheduled - tally.successful;
+            && tally.response_not_ok.count() <= tally.scheduled - tally.successful
+            && json::batches_fit(&tally);
         if !counted {
             return Err(json::BadReport::Inconsistent);
         }
@@ -417,13 +430,34 @@ impl Report {
     pub fn judge(&self, rules: &[Rule]) -> Result<SlaReport, json::BadReport> {
         let tally = self.tally()?;
         let responses = Responses(&tally);
-        let evaluable = evaluable(self.partial, &self.validity).and_then(|()| {
-            // What was judged then stands; other percentiles may be asked for now.
-            let mut checks = validity::disturbances(&tally, &gate::percentiles(rules));
-            checks.retain(|check| !self.validity.has_judged(&check.rule));
-            undisturbed(&checks)
-        });
+        let evaluable = self.evaluable(&tally, &gate::percentiles(rules));
         Ok(gate::evaluate(rules, &measured(&tally, &responses), evaluable))
+    }
+
+    /// Whether rules on these percentiles may be judged.
+    fn evaluable(&self, tally: &Tally, asked: &[Percentile]) -> Result<(), String> {
+        evaluable(self.partial, &self.validity)?;
+        // What was judged then stands; other percentiles may be asked for now.
+        let mut checks = validity::disturbances(tally, asked);
+        checks.retain(|check| !self.validity.has_judged(&check.rule));
+        undisturbed(&checks)
+    }
+
+    /// Judges the report against an earlier one, which has to be as reliable; these verdicts join those in `sla`.
+    pub fn judge_against(
+        &self,
+        baseline: &Self,
+        rules: &[Relative],
+        sla: SlaReport,
+    ) -> Result<SlaReport, json::BadReport> {
+        let (ours, theirs) = (self.tally()?, baseline.tally()?);
+        let asked: Vec<Percentile> = rules.iter().filter_map(Relative::percentile).collect();
+        let mine = self.evaluable(&ours, &asked).map_err(|why| format!("this side: {why}"));
+        let its = baseline.evaluable(&theirs, &asked).map_err(|why| format!("the baseline: {why}"));
+        let (responses, their_responses) = (Responses(&ours), Responses(&theirs));
+        let (ours, theirs) = (measured(&ours, &responses), measured(&theirs, &their_responses));
+        let judged = rules.iter().map(|rule| gate::regression(rule, &ours, &theirs)).collect();
+        Ok(sla.joined(judged, mine.and(its)))
     }
 }
 
@@ -438,8 +472,8 @@ pub struct Comparison {
     pub created_unix_ms: u64,
     /// The seed of the experiment: of its requests and of the order of its rounds.
     pub seed: u64,
-    /// Which variant was measured first in each round.
-    pub order: Vec<[String; 2]>,
+    /// In which order the variants were measured in each round.
+    pub order: Vec<Vec<String>>,
     /// Interrupted, or rounds are missing.
     pub partial: bool,
     /// Requests pooled over rounds.
@@ -448,13 +482,28 @@ pub struct Comparison {
     pub optimized: Report,
     /// Of the response time; the unit is the round.
     pub improvement: BTreeMap<String, Change>,
+    /// What decides whether a change is a difference.
+    #[serde(default)]
+    pub criteria: Criteria,
+    /// The effect on each figure of the response time and its verdict; the unit is the round.
+    #[serde(default)]
+    pub effects: BTreeMap<String, Effect>,
+    /// The same by requests with the same id; null where answers were not compared.
+    #[serde(default)]
+    pub paired_requests: Option<PairedRequests>,
+    /// `--aa`: the baseline against itself.
+    #[serde(default)]
+    pub noise: Option<Noise>,
+    /// `--until`: the rule by which rounds were added.
+    #[serde(default)]
+    pub sequential: Option<Sequential>,
     /// Null where nothing could be compared, or comparing was switched off.
     pub outputs_identical: Option<bool>,
     /// The comparison of answers.
     pub outputs: Outputs,
     /// What follows from the figures.
     pub conclusion: String,
-    /// The worse of the two.
+    /// The worst of them.
     pub validity: Verdict,
     /// Of the optimized side.
     pub sla: SlaReport,
@@ -462,25 +511,58 @@ pub struct Comparison {
     pub sla_met: bool,
 }
 
+/// The baseline against itself, measured in the same rounds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Noise {
+    /// The second baseline.
+    pub again: Box<Report>,
+    /// Its effect on each figure; the interval's farther end is the noise floor of that figure.
+    pub effects: BTreeMap<String, Effect>,
+}
+
+/// How two sides were compared.
+#[derive(Debug, Default)]
+pub struct Design {
+    /// In which order the variants were measured in each round.
+    pub order: Vec<Vec<String>>,
+    /// The comparison of answers.
+    pub outputs: Outputs,
+    /// Answers were not to be compared.
+    pub ignore_output: bool,
+    /// What makes a difference.
+    pub criteria: Criteria,
+    /// Requests on both sides, by round.
+    pub paired: Vec<PairedRound>,
+    /// `--aa`: the second baseline.
+    pub again: Option<Report>,
+    /// `--until`
+    pub sequential: Option<Sequential>,
+}
+
 impl Comparison {
     /// From the two reports, which were made over the same rounds.
-    pub fn new(
-        baseline: Report,
-        optimized: Report,
-        order: Vec<[String; 2]>,
-        outputs: Outputs,
-        ignore_output: bool,
-    ) -> Self {
-        use crate::analyze::{compare, gate::SlaVerdict};
-        let pairs: Vec<(Figures, Figures)> = baseline
-            .rounds
-            .iter()
-            .zip(&optimized.rounds)
-            .map(|(b, o)| (b.response_ns.clone(), o.response_ns.clone()))
-            .collect();
+    pub fn new(baseline: Report, optimized: Report, design: Design) -> Self {
+        use crate::analyze::gate::SlaVerdict;
+        let Design { order, outputs, ignore_output, criteria, paired, again, sequential } = design;
+        let against_baseline = |other: &Report| -> Vec<(Figures, Figures)> {
+            let rounds = baseline.rounds.iter().zip(&other.rounds);
+            rounds.map(|(b, o)| (b.response_ns.clone(), o.response_ns.clone())).collect()
+        };
+        let pairs = against_baseline(&optimized);
+        let noise = again.map(|again| Noise {
+            effects: compare::effects(&against_baseline(&again), criteria, None),
+            again: Box::new(again),
+        });
+        let effects = compare::effects(&pairs, criteria, noise.as_ref().map(|noise| &noise.effects));
         let improvement = compare::improvement(&pairs);
-        let conclusion = compare::conclusion(&baseline.evidence, &optimized.evidence, improvement.get("p50"));
-        let worse = baseline.validity.verdict.max(optimized.validity.verdict);
+        let conclusion = compare::conclusion(
+            &baseline.evidence,
+            &optimized.evidence,
+            improvement.get("p50"),
+            effects.get("p50"),
+        );
+        let again = noise.as_ref().map_or(Verdict::Valid, |noise| noise.again.validity.verdict);
+        let worse = baseline.validity.verdict.max(optimized.validity.verdict).max(again);
         let partial = baseline.partial || optimized.partial;
         let rules: Vec<Rule> = optimized.plan.sla.iter().filter_map(|text| text.parse().ok()).collect();
         let sla = refusal(&rules, partial, worse).unwrap_or_else(|| optimized.sla.clone());
@@ -492,6 +574,11 @@ impl Comparison {
             order,
             partial,
             improvement,
+            criteria,
+            effects,
+            paired_requests: compare::paired_requests(&paired, criteria),
+            noise,
+            sequential,
             outputs_identical: if ignore_output { None } else { outputs.identical() },
             outputs,
             conclusion,

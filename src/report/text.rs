@@ -9,6 +9,8 @@ use super::{Beyond, Comparison, Lateness, LogFile, Report, ThreadRow};
 use crate::analyze::attribution::{ClosedLoop, Split};
 use crate::analyze::compare::Change;
 use crate::analyze::gate::{SlaReport, SlaVerdict};
+use crate::analyze::intervals::Interval;
+use crate::analyze::paired::Effect;
 use crate::analyze::summary::{Figures, TABLED};
 use crate::analyze::validity::{About, Level, Validity, Verdict};
 use crate::load::io::Stamps;
@@ -21,6 +23,7 @@ pub fn run(report: &Report) -> String {
     heading(&mut text, report);
     line(&mut text, &[" ", "p50", "p90", "p95", "p99", "p99.9", "mean", "max"]);
     figures(&mut text, "response", &report.response_ns);
+    intervals(&mut text, report);
     if report.totals.successful < report.totals.scheduled {
         figures(&mut text, "  successful", &report.response_ok_ns);
         if report.response_by_status_ns.len() > 1 {
@@ -37,7 +40,9 @@ pub fn run(report: &Report) -> String {
     kernel(&mut text, report);
     probe(&mut text, report);
     let within = 100.0 * report.histogram_error;
-    let _ = writeln!(text, "percentiles within {within} % (histograms), mean and max exact\n");
+    let _ = writeln!(text, "percentiles within {within} % (histograms), mean and max exact");
+    needed(&mut text, report);
+    text.push('\n');
     let _ = writeln!(text, "{}", counts(report));
     if report.warmup.scheduled > 0 {
         let warm = &report.warmup;
@@ -80,6 +85,7 @@ pub fn comparison(comparison: &Comparison) -> String {
     for name in names {
         changed(&mut text, name, comparison);
     }
+    verdicts(&mut text, comparison);
     let per_s = |r: &Report| r.throughput_per_s.map_or("-".to_owned(), |x| format!("{x:.1}/s"));
     line(&mut text, &["throughput", &per_s(baseline), &per_s(optimized)]);
     let ok = |r: &Report| format!("{} of {}", r.totals.successful, r.totals.scheduled);
@@ -205,6 +211,42 @@ fn figures(text: &mut String, name: &str, figures: &Figures) {
     line(text, &cells.iter().map(String::as_str).collect::<Vec<_>>());
 }
 
+/// The ends of the intervals, under their percentiles. `?` marks what is insufficient, and takes nothing away.
+fn intervals(text: &mut String, report: &Report) {
+    if report.response_intervals.is_empty() {
+        return;
+    }
+    let row = |label: &str, end: fn(&Interval) -> String| {
+        let cell = |(name, _): &(&str, _)| report.response_intervals.get(*name).map_or("-".to_owned(), end);
+        std::iter::once(label.to_owned()).chain(TABLED.iter().map(cell)).collect::<Vec<_>>()
+    };
+    let low = row("  95 % from", |i| i.low.to_string());
+    let high = row("  to", |i| {
+        let mark = if i.sufficient { "" } else { "?" };
+        i.high.map_or("unbounded".to_owned(), |high| high.to_string()) + mark
+    });
+    for cells in [low, high] {
+        line(text, &cells.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+}
+
+/// What the wide intervals would need, and what the mark means.
+fn needed(text: &mut String, report: &Report) {
+    let wide = TABLED.iter().filter_map(|(name, p)| {
+        let interval = report.response_intervals.get(*name)?;
+        let time = interval.needed_ns.map(|time| format!(" ({time} at this rate)")).unwrap_or_default();
+        let tau = interval.tau.map(|tau| format!(", τ {tau:.1}")).unwrap_or_default();
+        Some(format!("{p} about {} requests{time}{tau}", interval.needed?))
+    });
+    let wide: Vec<String> = wide.collect();
+    if !wide.is_empty() {
+        let _ = writeln!(text, "for ±5 % are needed: {}", wide.join("; "));
+    }
+    if report.response_intervals.values().any(|interval| !interval.sufficient) {
+        let _ = writeln!(text, "?: fewer than ten effective requests lie beyond this percentile");
+    }
+}
+
 /// A percentile that falls among the unsuccessful is shown as the least it can be.
 fn percentile(figures: &Figures, name: &str) -> String {
     match (figures.percentile(name), figures.censored_at_ns.get(name)) {
@@ -233,6 +275,56 @@ fn changed(text: &mut String, name: &str, comparison: &Comparison) {
             line(text, &[label, &side(&comparison.baseline), &side(&comparison.optimized), "-"]);
         }
     }
+}
+
+/// What each change may be called, where there are rounds enough.
+fn verdicts(text: &mut String, comparison: &Comparison) {
+    let enough = comparison.effects.values().any(|effect| effect.interval.is_some());
+    if !enough {
+        let reason = comparison.effects.get("p50").map(|effect| effect.reason.as_str());
+        let _ = writeln!(text, "faster or slower: {}", reason.unwrap_or("nothing to compare"));
+        return;
+    }
+    let criteria = comparison.criteria;
+    let _ = writeln!(
+        text,
+        "\n{:<18} {:>11} {:>21} {:>8}  (least effect {} %, intervals {} %)",
+        "effect",
+        "change",
+        "interval",
+        "p",
+        100.0 * criteria.min_effect,
+        (1e4 * criteria.confidence).round() / 1e2
+    );
+    for (name, p) in TABLED {
+        effect_row(text, &p.to_string(), comparison.effects.get(name));
+    }
+    effect_row(text, "mean", comparison.effects.get("mean"));
+    if let Some(paired) = &comparison.paired_requests {
+        effect_row(text, &format!("by {} pairs", paired.requests), Some(&paired.effect));
+    }
+    for (name, p) in TABLED {
+        let noise = comparison.noise.as_ref().and_then(|noise| noise.effects.get(name));
+        if noise.is_some() {
+            effect_row(text, &format!("A against A {p}"), noise);
+        }
+    }
+    text.push('\n');
+}
+
+fn effect_row(text: &mut String, label: &str, effect: Option<&Effect>) {
+    let Some(effect) = effect else { return };
+    let percent = |share: f64| format!("{:+.1} %", 100.0 * share);
+    let interval = effect
+        .interval
+        .map_or("-".to_owned(), |[low, high]| format!("[{}, {}]", percent(low), percent(high)));
+    let _ = writeln!(
+        text,
+        "{label:<18} {:>11} {interval:>21} {:>8.4}  {}",
+        percent(effect.change),
+        effect.p_value,
+        effect.verdict.name()
+    );
 }
 
 fn shown(value: Option<Nanos>) -> String {

@@ -229,3 +229,56 @@ fn the_stub_pair_is_compared_with_its_theory() {
     assert!(p50 >= 19_900_000, "four requests of 5 ms on one thread took {p50} ns");
     assert!(finished.stdout.contains("queueing in the server"), "{finished}");
 }
+
+#[test]
+fn rounds_enough_give_a_verdict_and_the_baseline_is_measured_against_itself() {
+    let server = |ms| {
+        Scripted::answering(move |_| {
+            std::thread::sleep(Duration::from_millis(ms));
+            ok("x")
+        })
+    };
+    let (slow, quick) = (server(12), server(3));
+    let (scratch, finished, comparison) = compared("-n 12 -c 3 --rounds 6 --aa", [&slow, &quick]);
+    let effect = &comparison["effects"]["p50"];
+    let change = effect["change"].as_f64().unwrap();
+    let [low, high] = [0, 1].map(|end| effect["interval"][end].as_f64().unwrap());
+    assert!(low <= change && change <= high, "{effect}");
+    // six rounds: the ends of the interval are the extremes of their ratios
+    let p50 = |side: &str, r: usize| comparison[side]["rounds"][r]["response_ns"]["p50"].as_f64().unwrap();
+    let ratios = (0..6).map(|r| p50("optimized", r) / p50("baseline", r) - 1.0);
+    let (least, most) = ratios.fold((f64::MAX, f64::MIN), |(low, high), r| (low.min(r), high.max(r)));
+    assert!((low - least).abs() < 1e-9 && (high - most).abs() < 1e-9, "{least} {most}: {effect}");
+    assert_eq!(effect["rounds"], 6);
+    assert!((2.0 / 64.0..=1.0).contains(&effect["p_value"].as_f64().unwrap()), "{effect}");
+    assert_eq!(comparison["paired_requests"]["requests"], 72);
+    assert_eq!(comparison["paired_requests"]["effect"]["rounds"], 6);
+    // A against A in every round; what it leaves possible is refused, what is beyond it is not
+    let noise = &comparison["noise"]["effects"]["p50"];
+    let floor =
+        [0, 1].map(|end| noise["interval"][end].as_f64().unwrap().abs()).into_iter().fold(0.0, f64::max);
+    let different = high < 0.0 && change.abs() > floor;
+    assert_eq!(effect["verdict"] == "faster", different, "floor {floor}: {effect}");
+    assert!(finished.stdout.contains("A against A p50"), "{finished}");
+    for order in comparison["order"].as_array().unwrap() {
+        let mut order: Vec<&str> = order.as_array().unwrap().iter().map(|v| v.as_str().unwrap()).collect();
+        order.sort_unstable();
+        assert_eq!(order, ["baseline", "baseline-again", "optimized"]);
+    }
+    check_report(&comparison["noise"]["again"], &scratch.path("results/baseline-again.csv"));
+}
+
+#[test]
+fn rounds_are_added_until_the_change_is_known_or_the_cap_is_reached() {
+    let [a, b] = [0, 1].map(|_| Scripted::answering(|_| ok("x")));
+    // 99 % wide is reached at the first look, wherever the machine stands; a thousandth of a percent never is
+    let (_, _, comparison) = compared("-n 4 -c 1 --until 99% --max-rounds 12 --sla p50<=20s", [&a, &b]);
+    let rounds = comparison["order"].as_array().unwrap().len();
+    assert!([8, 12].contains(&rounds), "{rounds}");
+    assert_eq!(comparison["sequential"], json!({"until": 0.99, "figures": ["p50"], "looks": [8, 12]}));
+    assert_eq!(comparison["criteria"]["confidence"], 0.975);
+    assert_eq!(comparison["partial"], false);
+    let (_, _, comparison) = compared("-n 4 -c 1 --until 0.001% --max-rounds 9", [&a, &b]);
+    assert_eq!(comparison["order"].as_array().unwrap().len(), 9);
+    assert_eq!(comparison["partial"], false);
+}
