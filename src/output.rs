@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 
 use crate::load::sample::Sample;
 use crate::record::{LogChunk, LogPort};
-use crate::report::csv::{COLUMNS, RowContext, row};
+use crate::report::csv::{COLUMNS, RowBuffer, RowContext, row};
 
 /// What a chunk holds: large enough that hand-overs are rare.
 const CHUNK_ROWS: usize = 4_096;
@@ -219,7 +219,7 @@ impl Writer {
                 None
             }
         };
-        let mut line = Vec::with_capacity(512);
+        let mut line = RowBuffer::default();
         loop {
             let over = self.load_over.load(Ordering::Acquire);
             if !over && self.full.len() < self.start_at {
@@ -260,15 +260,13 @@ impl Writer {
         Ok(writer)
     }
 
-    fn write(&mut self, file: &mut Option<CsvFile>, chunk: &LogChunk, line: &mut Vec<u8>) {
+    fn write(&mut self, file: &mut Option<CsvFile>, chunk: &LogChunk, line: &mut RowBuffer) {
         for sample in &chunk.samples {
             let Some(writer) = file.as_mut().filter(|_| self.outcome.error.is_none()) else {
                 self.outcome.lost += 1;
                 continue;
             };
-            line.clear();
-            row(sample, chunk.thread, self.context, line);
-            match writer.write_all(line) {
+            match writer.write_all(row(sample, chunk.thread, self.context, line)) {
                 Ok(()) => self.outcome.rows += 1,
                 Err(error) => {
                     self.outcome.error = Some(error.to_string());

@@ -24,7 +24,7 @@ use hairspring::plan::WaitPlan;
 use hairspring::record::{
     Distribution, LogChunk, LogPort, Path, Recorded, Recorder, SliceMerger, SlicePort, slicing,
 };
-use hairspring::report::csv::{RowContext, row};
+use hairspring::report::csv::{RowBuffer, RowContext, row};
 use hairspring::report::{Inputs, Report, json};
 use hairspring::worker::{self, Wait};
 
@@ -342,10 +342,11 @@ fn settings(scenario: &Scenario, shard: Shard) -> Settings {
 
 /// The report of a run and the rows of its log, as they would be written.
 pub(crate) fn written(scenario: &Scenario, account: Account) -> (Vec<u8>, Vec<u8>) {
-    let mut rows = Vec::new();
+    let (mut rows, mut buffer) = (Vec::new(), RowBuffer::default());
     for (thread, part) in account.parts.iter().enumerate() {
         for sample in &part.samples {
-            row(sample, thread, RowContext { round: 0, wall_offset: Nanos::ZERO }, &mut rows);
+            let context = RowContext { round: 0, wall_offset: Nanos::ZERO };
+            rows.extend_from_slice(row(sample, thread, context, &mut buffer));
         }
     }
     (json::render(&report(scenario, account)), rows)
