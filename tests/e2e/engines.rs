@@ -64,7 +64,7 @@ fn kernel_stamps_are_there_for_every_request_on_every_engine() {
 #[test]
 fn the_issue_of_sends_in_batches_is_bounded_and_said() {
     let scratch = Scratch::new("uncertain");
-    let flags = "run --engine uring --stub single -n 500 -c 32 --rate 5000/s";
+    let flags = "run --engine uring --stub single --service fixed:20us -n 500 -c 32 --rate 5000/s";
     let finished = scratch.hairspring(flags).run().expect(0);
     let report = scratch.json("results/report.json");
     let uncertainty = account(&report)["issue_uncertainty_max_ns"].as_u64().unwrap();

@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -85,14 +86,11 @@ class Ran:
             pin = lambda: os.sched_setaffinity(0, {cpu}) if cpu is not None else None
             process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, preexec_fn=pin, env=env)
             _running.append(process)
-            deadline = time.monotonic() + timeout
-            while True:
-                pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-                if pid:
-                    break
-                if time.monotonic() > deadline:
-                    process.kill()
-                time.sleep(0.005)
+            # Asleep until it ends: polling would disturb what is measured.
+            watchdog = threading.Timer(timeout, process.kill)
+            watchdog.start()
+            _, status, usage = os.wait4(process.pid, 0)
+            watchdog.cancel()
             process.returncode = os.waitstatus_to_exitcode(status)
             self.code = process.returncode
             self.cpu_s = usage.ru_utime + usage.ru_stime

@@ -35,7 +35,7 @@ def start(url, rate, connections, seconds, *args):
 def finish(process, out):
     import json
     import shutil
-    process.wait(timeout=120)
+    process.wait()  # blocking: a wait with a timeout polls, and would disturb; every run is bounded in time by itself
     report = json.load(open(os.path.join(out, "results", "report.json")))
     shutil.rmtree(out, ignore_errors=True)
     return report
@@ -124,16 +124,19 @@ def disturbances(args, dice):
     quiet_p99, matrix, rows = {}, collections.Counter(), []
     for plan in PLANS:
         values = []
-        for _ in range(3):
+        for _ in range(5):
             server = lab.Server("truth", "-D", plan[0] * 1000)
             process, out = start(server.url, plan[1], max(64, 8 * plan[0] * plan[1] // 1000), SECONDS)
             values.append(finish(process, out)["response_ns"]["p99"])
             server.stop()
-        quiet_p99[plan] = lab.median(values)
+        # The least: a run that the machine disturbed cannot be better than the truth.
+        quiet_p99[plan] = min(values)
         print(f"quiet p99 at {plan[0]} ms, {plan[1]}/s: {quiet_p99[plan] / 1e6:.3f} ms", file=sys.stderr)
     kinds = [stops, stops, spinner, quota, overload]
     for number in range(args.trials):
         kind, plan = kinds[number % len(kinds)], dice.choice(PLANS)
+        if kind is overload:
+            plan = PLANS[0]  # with longer delays the pool or the server would be the limit, not the client
         did, off, report = trial(dice, kind, quiet_p99, plan)
         if did == "nothing":
             continue
@@ -175,12 +178,12 @@ def controls(args):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--trials", type=int, default=64)
-    parser.add_argument("--quiet", type=int, default=20)
+    parser.add_argument("--quiet", type=int, default=20, help="0 leaves out the negative controls")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     lab.build()
     matrix, rows = disturbances(args, random.Random(args.seed))
-    cases = controls(args)
+    cases = controls(args) if args.quiet else []
     print(f"{lab.machine()}; seed {args.seed}\n")
     verdicts = ["VALID", "SUSPECT", "INVALID"]
     lab.table(["p99 is off by", *verdicts], [[t, *[matrix[t, v] for v in verdicts]] for t in ("< 1 %", "1–5 %", "> 5 %")])
