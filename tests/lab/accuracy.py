@@ -13,6 +13,7 @@ import math
 import os
 import random
 import re
+import sys
 import tempfile
 
 import lab
@@ -26,12 +27,12 @@ def nearest_rank(values, per_mille):
 # ---- fixed delays
 
 def reflat(port, rate, seconds):
-    ran = lab.Ran([os.path.join(lab.PROGRAMS, "reflat"), "-p", str(port), "-r", str(rate), "-c", "8", "-d", str(seconds)])
+    ran = lab.Ran([os.path.join(lab.PROGRAMS, "reflat"), "-p", str(port), "-r", str(rate), "-c", "64", "-d", str(seconds)])
     return json.loads(ran.text)["intended"]["p50"]
 
 
 def ours(url, rate, seconds, *args):
-    run = lab.Hairspring(url, "--rate", f"{rate}/s", "-d", f"{seconds}s", "-c", 8, "--warmup", "100ms", *args)
+    run = lab.Hairspring(url, "--rate", f"{rate}/s", "-d", f"{seconds}s", "-c", 64, "--warmup", "100ms", *args)
     run.forget()
     return run.report
 
@@ -43,9 +44,9 @@ def p50(report, of="response_ns"):
 
 def delay(args):
     print("## Fixed delays: bias of the reported median, µs above the true delay\n")
-    rows = []
-    for delay_us in (1_000, 10_000):
-        for rate, seconds in ((997, 2.5), (97, 3)):
+    for rate, seconds in ((997, 2.5), (97, 3)):
+        rows = []
+        for delay_us in (1_000, 10_000):
             found = {}
             server = lab.Server("truth", "-D", delay_us)
             for _ in range(args.rounds):
@@ -73,7 +74,8 @@ def delay(args):
                 m = lab.median(values)
                 rows.append([f"{delay_us // 1000} ms", f"{rate}/s", name, f"{m:+.1f}", f"{m - base:+.1f}", lab.spread(values)])
             rows.append([f"{delay_us // 1000} ms", f"{rate}/s", "the server itself, late by", f"{said['sched_err_us']['p50']:+.2f}", "", ""])
-    lab.table(["true delay", "rate", "client", "median, above the truth", "above reflat", "range over rounds"], rows)
+        lab.table(["true delay", "rate", "client", "median, above the truth", "above reflat", "range over rounds"], rows)
+        sys.stdout.flush()
 
 
 def peers():
