@@ -615,7 +615,11 @@ fn evaluable(partial: bool, validity: &Validity) -> Result<(), String> {
     if partial {
         return Err("the run is partial".to_owned());
     }
-    if validity.verdict == Verdict::Invalid { undisturbed(&validity.findings) } else { Ok(()) }
+    if validity.verdict == Verdict::Invalid {
+        undisturbed(&validity.findings)?;
+        return Err("the run is INVALID".to_owned());
+    }
+    Ok(())
 }
 
 /// Fails where a check convicts.
