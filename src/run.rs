@@ -4,13 +4,11 @@
 //! Not here: several rounds, comparing, judging, printing, files of results.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
-
-use serde_json::Value;
 
 use crate::engine::epoll::EpollEngine;
 use crate::engine::uring;
@@ -23,14 +21,14 @@ use crate::load::response;
 use crate::load::rng::mix;
 use crate::load::schedule::{Extent, Load, Offer, Schedule, Shard};
 use crate::load::time::Nanos;
-use crate::plan::{EnginePlan, Material, Plan, Probe, Server, Stub, Target, Url, WaitPlan};
+use crate::plan::{EnginePlan, Material, Plan, Probe, Server, WaitPlan};
 use crate::record::Path as RequestPath;
 use crate::record::{LogPort, Recorded, Recorder, SliceMerger, SlicePort, slicing};
 use crate::sys::affinity;
 use crate::sys::alloc;
 use crate::sys::clock::{Monotonic, RunClock};
 use crate::sys::host;
-use crate::sys::server::{self, ServerError, ServerProcess};
+use crate::sys::server::ServerError;
 use crate::sys::signal::StopFlag;
 use crate::worker::{self, Wait};
 
@@ -38,9 +36,11 @@ use crate::worker::{self, Wait};
 const START_LEAD: Nanos = Nanos::from_millis(2);
 /// Slices that are over are merged this often: a look costs nothing, and waking us would cost the threads of the load.
 const MERGE_EVERY: Duration = Duration::from_millis(20);
-const PROBE_PATIENCE: Duration = Duration::from_secs(1);
-/// Where the stub answers.
-const STUB_PATH: &str = "/v1/infer";
+
+mod target;
+
+pub use target::stub_args;
+use target::{Running, answers, resolve, start_server, stats};
 
 /// Why a round could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -123,105 +123,6 @@ pub fn look_up(plan: &Plan) -> Result<Vec<SocketAddr>, RunError> {
         return Err(RunError::Occupied(url.to_string(), plan.target.name.clone()));
     }
     Ok(addresses)
-}
-
-/// A target that answers.
-struct Running {
-    process: Option<ServerProcess>,
-    url: Url,
-    addresses: Vec<SocketAddr>,
-    ready: Option<Value>,
-}
-
-fn start_server(
-    plan: &Plan,
-    index: u32,
-    addresses: &[SocketAddr],
-    output: &Path,
-    stop: &StopFlag,
-) -> Result<Running, RunError> {
-    let Target { name, url, server } = &plan.target;
-    if let Server::Stub(stub) = server {
-        let program = std::env::current_exe()
-            .map_err(|source| RunError::Instrument { what: "cannot find our own program", source })?;
-        let (process, ready) = ServerProcess::start_stub(&program, &stub_args(stub, name, index), output)?;
-        let addr = ready["addr"].as_str().and_then(|text| text.parse::<SocketAddr>().ok());
-        let address = addr.ok_or_else(|| RunError::Instrument {
-            what: "the stub's ready line has no address",
-            source: io::ErrorKind::InvalidData.into(),
-        })?;
-        let target = url.as_ref().map_or(STUB_PATH, |url| &url.target).to_owned();
-        let url = Url { host: address.ip().to_string(), port: address.port(), target };
-        return Ok(Running { process: Some(process), url, addresses: vec![address], ready: Some(ready) });
-    }
-    let url = url.clone().expect("only a stub has no URL of its own");
-    let process = match server {
-        Server::Command { command, cpus, ready_timeout } => {
-            let answers = || answers(&url, addresses);
-            if answers() {
-                return Err(RunError::Occupied(url.to_string(), name.clone()));
-            }
-            let patience = Duration::from_nanos(ready_timeout.0);
-            let cancelled = || stop.count() > 0;
-            Some(ServerProcess::start_command(command, cpus, output, patience, answers, cancelled)?)
-        }
-        _ => None,
-    };
-    Ok(Running { process, url, addresses: addresses.to_vec(), ready: None })
-}
-
-fn answers(url: &Url, addresses: &[SocketAddr]) -> bool {
-    addresses.iter().any(|&a| server::get(a, &url.authority(), &url.target, PROBE_PATIENCE).is_ok())
-}
-
-/// The command line of the stub in round `index` of target `name`.
-pub fn stub_args(stub: &Stub, name: &str, index: u32) -> Vec<String> {
-    let mut args: Vec<String> =
-        ["stub", "--addr", "127.0.0.1:0", "--model", &stub.model].map(str::to_owned).into();
-    let mut flag = |name: &str, value: String| args.extend([format!("--{name}"), value]);
-    flag("workers", stub.workers.to_string());
-    flag("service", stub.service.clone());
-    flag("work", stub.work.clone());
-    flag("work-seed", mix(stub.work_seed, u64::from(index)).to_string());
-    if !stub.cpus.is_empty() {
-        flag("server-cpus", affinity::list(&stub.cpus));
-    }
-    if let Some(path) = &stub.server_log {
-        flag("server-log", server_log_path(path, name, index).display().to_string());
-    }
-    args.extend(stub.extra.iter().cloned());
-    args
-}
-
-/// `stamps.csv` of a comparison becomes `stamps-baseline-r0.csv`; of a plain run it stays as it is.
-fn server_log_path(path: &str, name: &str, index: u32) -> PathBuf {
-    let path = Path::new(path);
-    if name == "target" {
-        return path.to_owned();
-    }
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    let extension = path.extension().map(|e| format!(".{}", e.to_string_lossy())).unwrap_or_default();
-    path.with_file_name(format!("{stem}-{name}-r{index}{extension}"))
-}
-
-fn resolve(url: &Url) -> Result<Vec<SocketAddr>, RunError> {
-    let failed = |source| RunError::Resolve { host: url.host.clone(), source };
-    let mut addresses: Vec<SocketAddr> = Vec::new();
-    for address in (url.host.as_str(), url.port).to_socket_addrs().map_err(failed)? {
-        if !addresses.contains(&address) {
-            addresses.push(address);
-        }
-    }
-    if addresses.is_empty() {
-        return Err(failed(io::Error::new(io::ErrorKind::NotFound, "the name has no address")));
-    }
-    Ok(addresses)
-}
-
-fn stats(running: &Running) -> Option<Value> {
-    let (_, body) =
-        server::get(running.addresses[0], &running.url.authority(), "/stats", PROBE_PATIENCE).ok()?;
-    serde_json::from_slice(&body).ok()
 }
 
 fn measure(

@@ -8,22 +8,19 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::analyze::attribution::{self, Evidence};
-use crate::analyze::compare::{self, Change, Outputs, PairedRequests, PairedRound};
 use crate::analyze::diagnose::{self, Diagnosis};
 use crate::analyze::gate::{self, Relative, Rule, SlaReport};
 use crate::analyze::intervals::{self as certainty, Interval};
-use crate::analyze::paired::{Criteria, Effect, Sequential};
 use crate::analyze::stats::Percentile;
 use crate::analyze::summary::{Figures, Responses, measured, throughput};
 use crate::analyze::theory::{self, Theory};
 use crate::analyze::validity::{self, Check, Level, Validity, Verdict};
-use crate::facts::{ClockAccount, Host, Round, ThreadReport, ThreadTimes};
-use crate::load::driver::Gaps;
-use crate::load::io::EngineAccount;
+use crate::facts::{Host, Round};
 use crate::load::time::Nanos;
 use crate::plan::Plan;
 use crate::record::{Key, RELATIVE_ERROR, Tally};
 
+mod comparison;
 pub mod csv;
 pub mod hdr;
 pub mod intervals;
@@ -31,18 +28,19 @@ pub mod json;
 mod kernel;
 mod mix;
 mod probe;
+mod round;
 pub mod text;
 
+pub use comparison::{COMPARISON_SCHEMA, Comparison, Design, Noise};
 use intervals::Intervals;
 use json::{SavedBatch, SavedHistogram};
 pub use kernel::Kernel;
 pub use mix::TemplateRow;
 pub use probe::{Beyond, ProbeReport};
+pub use round::{Lateness, RoundReport, ThreadRow};
 
 /// The version of [`Report`].
 pub const REPORT_SCHEMA: &str = "hairspring.report/1";
-/// The version of [`Comparison`].
-pub const COMPARISON_SCHEMA: &str = "hairspring.comparison/1";
 
 /// One target, all its rounds together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -182,106 +180,6 @@ pub struct Warmup {
     pub response_ok_ns: Figures,
 }
 
-/// One round by itself.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct RoundReport {
-    /// From 0.
-    pub round: u32,
-    /// mix(plan.seed, round).
-    pub seed: u64,
-    /// Which of the variants of its round it was, from 0.
-    pub position: u32,
-    /// Cut short.
-    pub interrupted: bool,
-    /// From the start of the load to the end of its drain.
-    pub wall_ns: Nanos,
-    /// Measured requests that were drawn from the schedule.
-    #[serde(default)]
-    pub offered: u64,
-    /// A hash of what was drawn, 16 hex digits: ids, requests of a mix, and, in an open loop, when they were due.
-    #[serde(default)]
-    pub schedule_hash: String,
-    /// Requests scheduled.
-    pub scheduled: u64,
-    /// Of these successful.
-    pub successful: u64,
-    /// done − intended over all scheduled.
-    pub response_ns: Figures,
-    /// Mean service time the server reported.
-    pub server_service_mean_ns: Option<Nanos>,
-    /// Successful requests per second.
-    pub throughput_per_s: Option<f64>,
-    /// Where requests went.
-    pub addresses: Vec<String>,
-    /// The server's line when it was ready.
-    pub server: Option<serde_json::Value>,
-    /// Time the hypervisor took from the client's processors.
-    pub steal_ns: Option<Nanos>,
-    /// Each client thread.
-    pub threads: Vec<ThreadRow>,
-}
-
-/// One client thread in one round.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ThreadRow {
-    /// Its processor.
-    pub cpu: usize,
-    /// Turns of its loop, and those in which something happened.
-    pub turns: u64,
-    /// Turns in which something happened.
-    pub useful_turns: u64,
-    /// Time lost in turns that came more than 5 ms later than asked for.
-    pub stalled_ns: Nanos,
-    /// The longest of them.
-    pub longest_stall_ns: Nanos,
-    /// The scheduler's account.
-    #[serde(flatten)]
-    pub times: ThreadTimes,
-    /// What its engine used of the kernel, and what it could not have.
-    #[serde(default)]
-    pub engine: EngineAccount,
-    /// From the first turn of the load to the end of the last.
-    pub wall_ns: Nanos,
-    /// In turns that did something, without the sleep in them.
-    pub busy_ns: Nanos,
-    /// Turns that found nothing to do, did not sleep, and took more than 10 µs.
-    pub hiccups: Lateness,
-    /// How late timed sleeps ended.
-    pub oversleeps: Lateness,
-    /// issued − max(intended, ready) of its requests.
-    pub send_lag_ns: Figures,
-    /// Open loop: how far its sends were off the plan, one from the next.
-    pub arrival_gap_ns: Figures,
-    /// Memory allocations during the load.
-    pub allocations: Option<u64>,
-    /// Its clock.
-    pub clock: ClockAccount,
-}
-
-/// Durations that should be none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lateness {
-    /// How many.
-    pub count: u64,
-    /// All together.
-    pub total_ns: Nanos,
-    /// The longest.
-    pub longest_ns: Nanos,
-    /// 99 of 100 were shorter than this: an upper bound, at most twice the percentile.
-    pub p99_below_ns: Option<Nanos>,
-}
-
-impl From<&Gaps> for Lateness {
-    fn from(gaps: &Gaps) -> Self {
-        Self {
-            count: gaps.count,
-            total_ns: gaps.total,
-            longest_ns: gaps.longest,
-            p99_below_ns: gaps.p99_below(),
-        }
-    }
-}
-
 /// A per-request log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogFile {
@@ -375,7 +273,7 @@ impl Report {
             rounds: rounds
                 .iter()
                 .zip(positions)
-                .map(|(round, &position)| round_report(round, position))
+                .map(|(round, &position)| RoundReport::of(round, position))
                 .collect(),
             logs,
             intervals: Intervals::of(rounds),
@@ -461,156 +359,6 @@ impl Report {
     }
 }
 
-/// Baseline against optimized.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Comparison {
-    /// [`COMPARISON_SCHEMA`].
-    pub schema: String,
-    /// The program that wrote it.
-    pub tool: Tool,
-    /// When it was written: milliseconds since the Unix epoch.
-    pub created_unix_ms: u64,
-    /// The seed of the experiment: of its requests and of the order of its rounds.
-    pub seed: u64,
-    /// In which order the variants were measured in each round.
-    pub order: Vec<Vec<String>>,
-    /// Interrupted, or rounds are missing.
-    pub partial: bool,
-    /// Requests pooled over rounds.
-    pub baseline: Report,
-    /// Requests pooled over rounds.
-    pub optimized: Report,
-    /// Of the response time; the unit is the round.
-    pub improvement: BTreeMap<String, Change>,
-    /// What decides whether a change is a difference.
-    #[serde(default)]
-    pub criteria: Criteria,
-    /// The effect on each figure of the response time and its verdict; the unit is the round.
-    #[serde(default)]
-    pub effects: BTreeMap<String, Effect>,
-    /// The same by requests with the same id; null where answers were not compared.
-    #[serde(default)]
-    pub paired_requests: Option<PairedRequests>,
-    /// `--aa`: the baseline against itself.
-    #[serde(default)]
-    pub noise: Option<Noise>,
-    /// `--until`: the rule by which rounds were added.
-    #[serde(default)]
-    pub sequential: Option<Sequential>,
-    /// Null where nothing could be compared, or comparing was switched off.
-    pub outputs_identical: Option<bool>,
-    /// The comparison of answers.
-    pub outputs: Outputs,
-    /// What follows from the figures.
-    pub conclusion: String,
-    /// The worst of them.
-    pub validity: Verdict,
-    /// Of the optimized side.
-    pub sla: SlaReport,
-    /// True if `sla.verdict` is met.
-    pub sla_met: bool,
-}
-
-/// The baseline against itself, measured in the same rounds.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Noise {
-    /// The second baseline.
-    pub again: Box<Report>,
-    /// Its effect on each figure; the interval's farther end is the noise floor of that figure.
-    pub effects: BTreeMap<String, Effect>,
-}
-
-/// How two sides were compared.
-#[derive(Debug, Default)]
-pub struct Design {
-    /// In which order the variants were measured in each round.
-    pub order: Vec<Vec<String>>,
-    /// The comparison of answers.
-    pub outputs: Outputs,
-    /// Answers were not to be compared.
-    pub ignore_output: bool,
-    /// What makes a difference.
-    pub criteria: Criteria,
-    /// Requests on both sides, by round.
-    pub paired: Vec<PairedRound>,
-    /// `--aa`: the second baseline.
-    pub again: Option<Report>,
-    /// `--until`
-    pub sequential: Option<Sequential>,
-}
-
-impl Comparison {
-    /// From the two reports, which were made over the same rounds.
-    pub fn new(baseline: Report, optimized: Report, design: Design) -> Self {
-        use crate::analyze::gate::SlaVerdict;
-        let Design { order, outputs, ignore_output, criteria, paired, again, sequential } = design;
-        let against_baseline = |other: &Report| -> Vec<(Figures, Figures)> {
-            let rounds = baseline.rounds.iter().zip(&other.rounds);
-            rounds.map(|(b, o)| (b.response_ns.clone(), o.response_ns.clone())).collect()
-        };
-        let pairs = against_baseline(&optimized);
-        let noise = again.map(|again| Noise {
-            effects: compare::effects(&against_baseline(&again), criteria, None),
-            again: Box::new(again),
-        });
-        let effects = compare::effects(&pairs, criteria, noise.as_ref().map(|noise| &noise.effects));
-        let improvement = compare::improvement(&pairs);
-        let conclusion = compare::conclusion(
-            &baseline.evidence,
-            &optimized.evidence,
-            improvement.get("p50"),
-            effects.get("p50"),
-        );
-        let again = noise.as_ref().map_or(Verdict::Valid, |noise| noise.again.validity.verdict);
-        let worse = baseline.validity.verdict.max(optimized.validity.verdict).max(again);
-        let partial = baseline.partial || optimized.partial;
-        let rules: Vec<Rule> = optimized.plan.sla.iter().filter_map(|text| text.parse().ok()).collect();
-        let sla = refusal(&rules, partial, worse).unwrap_or_else(|| optimized.sla.clone());
-        Self {
-            schema: COMPARISON_SCHEMA.to_owned(),
-            tool: Tool::this(),
-            created_unix_ms: optimized.created_unix_ms,
-            seed: optimized.plan.seed,
-            order,
-            partial,
-            improvement,
-            criteria,
-            effects,
-            paired_requests: compare::paired_requests(&paired, criteria),
-            noise,
-            sequential,
-            outputs_identical: if ignore_output { None } else { outputs.identical() },
-            outputs,
-            conclusion,
-            validity: worse,
-            sla_met: sla.verdict == SlaVerdict::Met,
-            sla,
-            baseline,
-            optimized,
-        }
-    }
-
-    /// Judges the optimized side by other rules.
-    pub fn judge(&self, rules: &[Rule]) -> Result<SlaReport, json::BadReport> {
-        match refusal(rules, self.partial, self.validity) {
-            Some(refused) => Ok(refused),
-            None => self.optimized.judge(rules),
-        }
-    }
-}
-
-/// The gate of a comparison that cannot be judged. An invalid baseline makes no optimized side wrong, but it makes the
-/// comparison wrong.
-fn refusal(rules: &[Rule], partial: bool, worse: Verdict) -> Option<SlaReport> {
-    let why = match worse {
-        _ if partial => "the comparison is partial",
-        Verdict::Invalid => "one side of the comparison is INVALID",
-        _ => return None,
-    };
-    let nothing = Tally::default();
-    Some(gate::evaluate(rules, &measured(&nothing, &Responses(&nothing)), Err(why.to_owned())))
-}
-
 fn evaluable(partial: bool, validity: &Validity) -> Result<(), String> {
     if partial {
         return Err("the run is partial".to_owned());
@@ -655,49 +403,4 @@ fn by_outcome(tally: &Tally) -> BTreeMap<String, u64> {
 fn details(tally: &Tally) -> BTreeMap<String, u64> {
     let detailed = tally.outcomes.iter().filter_map(|(key, n)| Some((key, key.detail.as_ref()?, *n)));
     detailed.map(|(key, detail, n)| (format!("{}: {detail}", key.outcome), n)).collect()
-}
-
-fn round_report(round: &Round, position: u32) -> RoundReport {
-    let tally = &round.recorded.measured;
-    let drivers = || round.threads.iter().map(|t| &t.counts.driver);
-    let hash = drivers().fold(0u64, |sum, driver| sum.wrapping_add(driver.schedule_hash));
-    RoundReport {
-        round: round.index,
-        seed: round.seed,
-        position,
-        interrupted: round.interrupted,
-        wall_ns: round.wall,
-        offered: drivers().map(|driver| driver.offered).sum(),
-        schedule_hash: format!("{hash:016x}"),
-        scheduled: tally.scheduled,
-        successful: tally.successful,
-        response_ns: Figures::of_responses(tally),
-        server_service_mean_ns: tally.server_service.mean(),
-        throughput_per_s: throughput(tally).per_s(),
-        addresses: round.addresses.iter().map(ToString::to_string).collect(),
-        server: round.server_ready.clone(),
-        steal_ns: round.steal,
-        threads: round.threads.iter().map(thread_row).collect(),
-    }
-}
-
-fn thread_row(thread: &ThreadReport) -> ThreadRow {
-    let pace = &thread.counts.driver.pace;
-    ThreadRow {
-        cpu: thread.cpu,
-        turns: pace.turns,
-        useful_turns: pace.useful_turns,
-        stalled_ns: pace.stalled,
-        longest_stall_ns: pace.longest_stall,
-        times: thread.times,
-        wall_ns: pace.wall,
-        busy_ns: pace.busy,
-        hiccups: (&pace.hiccups).into(),
-        oversleeps: (&pace.oversleeps).into(),
-        send_lag_ns: Figures::of(&thread.send_lag),
-        arrival_gap_ns: Figures::of(&thread.arrival_gap),
-        allocations: thread.allocations,
-        clock: thread.clock.clone(),
-        engine: thread.engine.clone(),
-    }
 }

@@ -2,17 +2,20 @@
 
 use std::fmt::Write;
 
+mod comparison;
+mod instrument;
 mod models;
 
+pub use comparison::comparison;
+use comparison::outputs;
+use instrument::{engine, instrument, validity};
+
 use super::json::Saved;
-use super::{Beyond, Comparison, Lateness, LogFile, Report, ThreadRow};
+use super::{Beyond, LogFile, Report};
 use crate::analyze::attribution::{ClosedLoop, Split};
-use crate::analyze::compare::Change;
 use crate::analyze::gate::{SlaReport, SlaVerdict};
 use crate::analyze::intervals::Interval;
-use crate::analyze::paired::Effect;
 use crate::analyze::summary::{Figures, TABLED};
-use crate::analyze::validity::{About, Level, Validity, Verdict};
 use crate::load::io::Stamps;
 use crate::load::time::Nanos;
 use crate::plan::{Plan, Server};
@@ -64,54 +67,6 @@ pub fn run(report: &Report) -> String {
     text
 }
 
-/// Baseline against optimized.
-pub fn comparison(comparison: &Comparison) -> String {
-    let Comparison { baseline, optimized, .. } = comparison;
-    let mut text = String::new();
-    let rounds = comparison.order.len();
-    let _ = writeln!(
-        text,
-        "{}, {rounds} round{} each, seed {}{}",
-        baseline.plan.load_in_words(),
-        if rounds == 1 { "" } else { "s" },
-        comparison.seed,
-        if comparison.partial { "  ** PARTIAL: interrupted **" } else { "" }
-    );
-    let _ = writeln!(text, "  baseline:  {}", target(&baseline.plan));
-    let _ = writeln!(text, "  optimized: {}\n", target(&optimized.plan));
-    let medians = if rounds > 1 { format!("median of {rounds}") } else { "response".to_owned() };
-    line(&mut text, &[&medians, "baseline", "optimized", "change", "(rounds)"]);
-    let names = TABLED.iter().map(|(name, _)| *name).chain(["mean", "max"]);
-    for name in names {
-        changed(&mut text, name, comparison);
-    }
-    verdicts(&mut text, comparison);
-    let per_s = |r: &Report| r.throughput_per_s.map_or("-".to_owned(), |x| format!("{x:.1}/s"));
-    line(&mut text, &["throughput", &per_s(baseline), &per_s(optimized)]);
-    let ok = |r: &Report| format!("{} of {}", r.totals.successful, r.totals.scheduled);
-    line(&mut text, &["successful", &ok(baseline), &ok(optimized)]);
-    text.push('\n');
-    for (name, report) in [("baseline", baseline), ("optimized", optimized)] {
-        if report.totals.successful < report.totals.scheduled {
-            let _ = writeln!(text, "{name}: {}", counts(report));
-        }
-    }
-    let _ = writeln!(text, "{}", outputs(comparison));
-    split_table(&mut text, &[("baseline", baseline), ("optimized", optimized)]);
-    closed_loop(&mut text, "baseline", baseline.evidence.closed_loop.as_ref());
-    closed_loop(&mut text, "optimized", optimized.evidence.closed_loop.as_ref());
-    let _ = writeln!(text, "\n{}\n", comparison.conclusion);
-    for (name, report) in [("baseline", baseline), ("optimized", optimized)] {
-        validity(&mut text, &format!("validity of {name}"), &report.validity);
-    }
-    if comparison.sla.verdict != SlaVerdict::NotEvaluated {
-        sla(&mut text, &pooled("baseline", baseline), &baseline.sla);
-    }
-    sla(&mut text, &pooled("optimized", optimized), &comparison.sla);
-    logs(&mut text, &[&baseline.logs[..], &optimized.logs[..]].concat());
-    text
-}
-
 /// The verdict of rules on a saved report; of a comparison, on its optimized side.
 pub fn gate(sla_report: &SlaReport, saved: &Saved) -> String {
     let mut text = String::new();
@@ -147,25 +102,6 @@ fn heading(text: &mut String, report: &Report) {
     );
     engine(text, report);
     text.push('\n');
-}
-
-/// What ran, by the account of the first thread (all have the same kernel), and the worst of all threads.
-fn engine(text: &mut String, report: &Report) {
-    let all = || report.rounds.iter().flat_map(|round| &round.threads).map(|thread| &thread.engine);
-    let Some(first) = all().find(|account| !account.engine.is_empty()) else { return };
-    let _ = write!(text, "engine: {} ({})", first.engine, first.features.join(", "));
-    let uncertainty = all().map(|account| account.issue_uncertainty_max_ns).max().unwrap_or_default();
-    if uncertainty > Nanos::ZERO {
-        let _ = write!(text, "; a send may have left up to {uncertainty} after its stamp");
-    }
-    let overflows: u64 = all().map(|account| account.overflows).sum();
-    if overflows > 0 {
-        let _ = write!(text, "; completions waited for room {overflows} times");
-    }
-    text.push('\n');
-    if !first.missing.is_empty() {
-        let _ = writeln!(text, "  not used: {}", first.missing.join("; "));
-    }
 }
 
 fn target(plan: &Plan) -> String {
@@ -256,77 +192,6 @@ fn percentile(figures: &Figures, name: &str) -> String {
     }
 }
 
-fn changed(text: &mut String, name: &str, comparison: &Comparison) {
-    let label = if name == "p999" { "p99.9" } else { name };
-    match comparison.improvement.get(name) {
-        Some(Change { baseline_ns, optimized_ns, relative, relative_range: [least, most], .. }) => {
-            let percent = |share: f64| format!("{:+.1} %", -100.0 * share);
-            let spread = format!("({} .. {})", percent(*most), percent(*least));
-            let cells =
-                [label, &baseline_ns.to_string(), &optimized_ns.to_string(), &percent(*relative), &spread];
-            line(text, &cells);
-        }
-        None => {
-            let side = |report: &Report| match name {
-                "mean" => shown(report.response_ns.mean),
-                "max" => shown(report.response_ns.max),
-                _ => percentile(&report.response_ns, name),
-            };
-            line(text, &[label, &side(&comparison.baseline), &side(&comparison.optimized), "-"]);
-        }
-    }
-}
-
-/// What each change may be called, where there are rounds enough.
-fn verdicts(text: &mut String, comparison: &Comparison) {
-    let enough = comparison.effects.values().any(|effect| effect.interval.is_some());
-    if !enough {
-        let reason = comparison.effects.get("p50").map(|effect| effect.reason.as_str());
-        let _ = writeln!(text, "faster or slower: {}", reason.unwrap_or("nothing to compare"));
-        return;
-    }
-    let criteria = comparison.criteria;
-    let _ = writeln!(
-        text,
-        "\n{:<18} {:>11} {:>21} {:>8}  (least effect {} %, intervals {} %)",
-        "effect",
-        "change",
-        "interval",
-        "p",
-        100.0 * criteria.min_effect,
-        (1e4 * criteria.confidence).round() / 1e2
-    );
-    for (name, p) in TABLED {
-        effect_row(text, &p.to_string(), comparison.effects.get(name));
-    }
-    effect_row(text, "mean", comparison.effects.get("mean"));
-    if let Some(paired) = &comparison.paired_requests {
-        effect_row(text, &format!("by {} pairs", paired.requests), Some(&paired.effect));
-    }
-    for (name, p) in TABLED {
-        let noise = comparison.noise.as_ref().and_then(|noise| noise.effects.get(name));
-        if noise.is_some() {
-            effect_row(text, &format!("A against A {p}"), noise);
-        }
-    }
-    text.push('\n');
-}
-
-fn effect_row(text: &mut String, label: &str, effect: Option<&Effect>) {
-    let Some(effect) = effect else { return };
-    let percent = |share: f64| format!("{:+.1} %", 100.0 * share);
-    let interval = effect
-        .interval
-        .map_or("-".to_owned(), |[low, high]| format!("[{}, {}]", percent(low), percent(high)));
-    let _ = writeln!(
-        text,
-        "{label:<18} {:>11} {interval:>21} {:>8.4}  {}",
-        percent(effect.change),
-        effect.p_value,
-        effect.verdict.name()
-    );
-}
-
 fn shown(value: Option<Nanos>) -> String {
     value.map_or("-".to_owned(), |v| v.to_string())
 }
@@ -389,24 +254,6 @@ fn counts(report: &Report) -> String {
         let _ = write!(text, "\nretries {}, unsolicited bytes {} times", t.retries, t.unsolicited);
     }
     text
-}
-
-fn outputs(comparison: &Comparison) -> String {
-    let outputs = &comparison.outputs;
-    match comparison.outputs_identical {
-        Some(true) => {
-            format!("answers identical: {} compared, {} missing", outputs.compared, outputs.missing)
-        }
-        Some(false) => format!(
-            "ANSWERS DIFFER: {} of {} (round/id {}{}); {} missing",
-            outputs.different,
-            outputs.compared,
-            outputs.examples.join(", "),
-            if outputs.different > outputs.examples.len() as u64 { ", …" } else { "" },
-            outputs.missing
-        ),
-        None => "answers not compared".to_owned(),
-    }
 }
 
 /// The requests of a mix, the first of many.
@@ -479,78 +326,6 @@ fn closed_loop(text: &mut String, name: &str, closed: Option<&ClosedLoop>) {
         let _ = write!(text, "; c_eff = N·S/R = {effective:.2}");
     }
     text.push('\n');
-}
-
-/// The worst of all threads and rounds, in two lines.
-fn instrument(text: &mut String, report: &Report) {
-    let threads: Vec<&ThreadRow> = report.rounds.iter().flat_map(|round| &round.threads).collect();
-    let Some(first) = threads.iter().max_by_key(|t| t.clock.read_ns) else { return };
-    let clock = &first.clock;
-    let _ = write!(text, "clock: {}", if clock.source.is_empty() { "unknown" } else { &clock.source });
-    if let Some(why) = &clock.why_not_tsc {
-        let _ = write!(text, " ({})", clean(why));
-    }
-    if let Some(hz) = clock.frequency_hz {
-        let _ = write!(text, " at {:.3} MHz", hz as f64 / 1e6);
-    }
-    let _ = write!(text, ", {} a read, resolution {}", clock.read_ns, clock.resolution_ns);
-    if let Some(worst) = threads.iter().filter_map(|t| t.clock.worst_residual_ns).max() {
-        let anchors: u64 = threads.iter().map(|t| t.clock.anchors).sum();
-        let off: u64 = threads.iter().map(|t| t.clock.anchors_off).sum();
-        let _ = write!(text, ", {anchors} anchors, worst residual {worst}");
-        if off > 0 {
-            let _ = write!(text, " ({off} beyond 5 us)");
-        }
-    }
-    let share = |t: &&ThreadRow| 100.0 * t.busy_ns.0 as f64 / t.wall_ns.0.max(1) as f64;
-    let busiest = threads.iter().map(share).fold(0.0, f64::max);
-    let of = |each: fn(&ThreadRow) -> Lateness| {
-        let all = threads.iter().map(|t| each(t));
-        all.fold((0, Nanos::ZERO), |(n, longest), l| (n + l.count, longest.max(l.longest_ns)))
-    };
-    let (hiccups, longest) = of(|t| t.hiccups);
-    let (sleeps, latest) = of(|t| t.oversleeps);
-    let _ = write!(text, "\nloop: busy {busiest:.1} %, hiccups {hiccups} (longest {longest})");
-    if sleeps > 0 {
-        let _ = write!(text, ", timed sleeps {sleeps} (latest by {latest})");
-    }
-    if report.arrival_gap_ns.count > 0 {
-        let (p99, max) = (shown(report.arrival_gap_ns.p99), shown(report.arrival_gap_ns.max));
-        let _ = write!(text, ", gaps off the plan by p99 {p99}, max {max}");
-    }
-    if let Some(n) = threads.iter().map(|t| t.allocations).sum::<Option<u64>>() {
-        let _ = write!(text, ", allocations {n}");
-    }
-    text.push('\n');
-}
-
-fn validity(text: &mut String, name: &str, validity: &Validity) {
-    let verdict = match validity.verdict {
-        Verdict::Valid => "VALID",
-        Verdict::Suspect => "SUSPECT",
-        Verdict::Invalid => "INVALID",
-    };
-    let blind: Vec<&str> =
-        validity.checks.iter().filter(|c| c.level == Level::NotEvaluated).map(|c| c.rule.as_str()).collect();
-    let blind =
-        if blind.is_empty() { String::new() } else { format!(" (not visible: {})", blind.join(", ")) };
-    let _ = writeln!(text, "{name}: {verdict}{blind}");
-    for finding in &validity.findings {
-        let limit = match (finding.level, finding.invalid_above) {
-            (Level::Invalid, Some(limit)) => limit,
-            _ => finding.suspect_above,
-        };
-        let whom = if finding.about == About::Instrument { "instrument" } else { "target" };
-        let level = if finding.level == Level::Invalid { "INVALID" } else { "SUSPECT" };
-        let _ = writeln!(
-            text,
-            "  {level} {} ({whom}): {:.2} > {limit} {}; {}",
-            finding.rule,
-            finding.figure.unwrap_or_default(),
-            finding.unit,
-            finding.meaning
-        );
-    }
 }
 
 fn sla(text: &mut String, name: &str, sla: &SlaReport) {

@@ -1,0 +1,147 @@
+//! The comparison's page: figures side by side, what each change may be called, where the time went.
+
+use std::fmt::Write;
+
+use super::{closed_loop, counts, line, logs, percentile, pooled, shown, sla, split_table, target, validity};
+use crate::analyze::compare::Change;
+use crate::analyze::gate::SlaVerdict;
+use crate::analyze::paired::Effect;
+use crate::analyze::summary::TABLED;
+use crate::report::{Comparison, Report};
+
+/// Baseline against optimized.
+pub fn comparison(comparison: &Comparison) -> String {
+    let Comparison { baseline, optimized, .. } = comparison;
+    let mut text = String::new();
+    let rounds = comparison.order.len();
+    let _ = writeln!(
+        text,
+        "{}, {rounds} round{} each, seed {}{}",
+        baseline.plan.load_in_words(),
+        if rounds == 1 { "" } else { "s" },
+        comparison.seed,
+        if comparison.partial { "  ** PARTIAL: interrupted **" } else { "" }
+    );
+    let _ = writeln!(text, "  baseline:  {}", target(&baseline.plan));
+    let _ = writeln!(text, "  optimized: {}\n", target(&optimized.plan));
+    let medians = if rounds > 1 { format!("median of {rounds}") } else { "response".to_owned() };
+    line(&mut text, &[&medians, "baseline", "optimized", "change", "(rounds)"]);
+    let names = TABLED.iter().map(|(name, _)| *name).chain(["mean", "max"]);
+    for name in names {
+        changed(&mut text, name, comparison);
+    }
+    verdicts(&mut text, comparison);
+    let per_s = |r: &Report| r.throughput_per_s.map_or("-".to_owned(), |x| format!("{x:.1}/s"));
+    line(&mut text, &["throughput", &per_s(baseline), &per_s(optimized)]);
+    let ok = |r: &Report| format!("{} of {}", r.totals.successful, r.totals.scheduled);
+    line(&mut text, &["successful", &ok(baseline), &ok(optimized)]);
+    text.push('\n');
+    for (name, report) in [("baseline", baseline), ("optimized", optimized)] {
+        if report.totals.successful < report.totals.scheduled {
+            let _ = writeln!(text, "{name}: {}", counts(report));
+        }
+    }
+    let _ = writeln!(text, "{}", outputs(comparison));
+    split_table(&mut text, &[("baseline", baseline), ("optimized", optimized)]);
+    closed_loop(&mut text, "baseline", baseline.evidence.closed_loop.as_ref());
+    closed_loop(&mut text, "optimized", optimized.evidence.closed_loop.as_ref());
+    let _ = writeln!(text, "\n{}\n", comparison.conclusion);
+    for (name, report) in [("baseline", baseline), ("optimized", optimized)] {
+        validity(&mut text, &format!("validity of {name}"), &report.validity);
+    }
+    if comparison.sla.verdict != SlaVerdict::NotEvaluated {
+        sla(&mut text, &pooled("baseline", baseline), &baseline.sla);
+    }
+    sla(&mut text, &pooled("optimized", optimized), &comparison.sla);
+    logs(&mut text, &[&baseline.logs[..], &optimized.logs[..]].concat());
+    text
+}
+
+fn changed(text: &mut String, name: &str, comparison: &Comparison) {
+    let label = if name == "p999" { "p99.9" } else { name };
+    match comparison.improvement.get(name) {
+        Some(Change { baseline_ns, optimized_ns, relative, relative_range: [least, most], .. }) => {
+            let percent = |share: f64| format!("{:+.1} %", -100.0 * share);
+            let spread = format!("({} .. {})", percent(*most), percent(*least));
+            let cells =
+                [label, &baseline_ns.to_string(), &optimized_ns.to_string(), &percent(*relative), &spread];
+            line(text, &cells);
+        }
+        None => {
+            let side = |report: &Report| match name {
+                "mean" => shown(report.response_ns.mean),
+                "max" => shown(report.response_ns.max),
+                _ => percentile(&report.response_ns, name),
+            };
+            line(text, &[label, &side(&comparison.baseline), &side(&comparison.optimized), "-"]);
+        }
+    }
+}
+
+/// What each change may be called, where there are rounds enough.
+fn verdicts(text: &mut String, comparison: &Comparison) {
+    let enough = comparison.effects.values().any(|effect| effect.interval.is_some());
+    if !enough {
+        let reason = comparison.effects.get("p50").map(|effect| effect.reason.as_str());
+        let _ = writeln!(text, "faster or slower: {}", reason.unwrap_or("nothing to compare"));
+        return;
+    }
+    let criteria = comparison.criteria;
+    let _ = writeln!(
+        text,
+        "\n{:<18} {:>11} {:>21} {:>8}  (least effect {} %, intervals {} %)",
+        "effect",
+        "change",
+        "interval",
+        "p",
+        100.0 * criteria.min_effect,
+        (1e4 * criteria.confidence).round() / 1e2
+    );
+    for (name, p) in TABLED {
+        effect_row(text, &p.to_string(), comparison.effects.get(name));
+    }
+    effect_row(text, "mean", comparison.effects.get("mean"));
+    if let Some(paired) = &comparison.paired_requests {
+        effect_row(text, &format!("by {} pairs", paired.requests), Some(&paired.effect));
+    }
+    for (name, p) in TABLED {
+        let noise = comparison.noise.as_ref().and_then(|noise| noise.effects.get(name));
+        if noise.is_some() {
+            effect_row(text, &format!("A against A {p}"), noise);
+        }
+    }
+    text.push('\n');
+}
+
+fn effect_row(text: &mut String, label: &str, effect: Option<&Effect>) {
+    let Some(effect) = effect else { return };
+    let percent = |share: f64| format!("{:+.1} %", 100.0 * share);
+    let interval = effect
+        .interval
+        .map_or("-".to_owned(), |[low, high]| format!("[{}, {}]", percent(low), percent(high)));
+    let _ = writeln!(
+        text,
+        "{label:<18} {:>11} {interval:>21} {:>8.4}  {}",
+        percent(effect.change),
+        effect.p_value,
+        effect.verdict.name()
+    );
+}
+
+pub(super) fn outputs(comparison: &Comparison) -> String {
+    let outputs = &comparison.outputs;
+    match comparison.outputs_identical {
+        Some(true) => {
+            format!("answers identical: {} compared, {} missing", outputs.compared, outputs.missing)
+        }
+        Some(false) => format!(
+            "ANSWERS DIFFER: {} of {} (round/id {}{}); {} missing",
+            outputs.different,
+            outputs.compared,
+            outputs.examples.join(", "),
+            if outputs.different > outputs.examples.len() as u64 { ", …" } else { "" },
+            outputs.missing
+        ),
+        None => "answers not compared".to_owned(),
+    }
+}
