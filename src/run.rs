@@ -13,6 +13,7 @@ use std::time::Duration;
 use crate::engine::epoll::EpollEngine;
 use crate::engine::uring;
 use crate::engine::{Clock, Engine, Setup};
+use crate::facts::system::System;
 use crate::facts::{ProbeFacts, Round, ThreadReport};
 use crate::load::driver::{Driver, Keepalive, Settings};
 use crate::load::io::Stamps;
@@ -21,14 +22,15 @@ use crate::load::response;
 use crate::load::rng::mix;
 use crate::load::schedule::{Extent, Load, Offer, Schedule, Shard};
 use crate::load::time::Nanos;
-use crate::plan::{EnginePlan, Material, Plan, Probe, Server, WaitPlan};
+use crate::plan::{self, EnginePlan, Material, Plan, Probe, Server, WaitPlan};
 use crate::record::Path as RequestPath;
 use crate::record::{LogPort, Recorded, Recorder, SliceMerger, SlicePort, slicing};
 use crate::sys::affinity;
 use crate::sys::alloc;
 use crate::sys::clock::{Monotonic, RunClock};
 use crate::sys::host;
-use crate::sys::server::ServerError;
+use crate::sys::monitor::{Monitor, Watched};
+use crate::sys::server::{ServerError, ServerProcess};
 use crate::sys::signal::StopFlag;
 use crate::worker::{self, Wait};
 
@@ -137,7 +139,8 @@ fn measure(
     let seed = mix(plan.seed, u64::from(index));
     let requests = Arc::new(material.table(&running.url, seed));
     let probe_plan = plan.client.probe.map(|probe| plan_of_probe(plan, probe));
-    let everybody = threads + usize::from(probe_plan.is_some());
+    let watched = plan.client.monitor.map(|monitor| watched(plan, running, monitor));
+    let everybody = threads + usize::from(probe_plan.is_some()) + usize::from(watched.is_some());
     let start =
         StartLine { barrier: Barrier::new(everybody), t0: AtomicU64::new(0), failed: AtomicBool::new(false) };
     let job = |plan, thread, until| {
@@ -147,7 +150,14 @@ fn measure(
     let mut logs = logs.into_iter();
     let (mut slices, merger) = slicing(plan.interval, threads);
     let load_over = AtomicBool::new(false);
-    let (results, probed, merger) = std::thread::scope(|scope| {
+    let (results, probed, merger, system) = std::thread::scope(|scope| {
+        let monitoring = watched.as_ref().map(|watched| {
+            let (start, load_over) = (&start, &load_over);
+            let spawned = std::thread::Builder::new()
+                .name("monitor".to_owned())
+                .spawn_scoped(scope, move || monitor(watched, start, load_over));
+            spawned.expect("a thread can be started")
+        });
         let merging = std::thread::Builder::new()
             .name("slices".to_owned())
             .spawn_scoped(scope, || merge_slices(merger, &load_over))
@@ -175,9 +185,11 @@ fn measure(
         let joined: Vec<_> = handles.into_iter().map(|handle| handle.join()).collect();
         load_over.store(true, Ordering::Release);
         merging.thread().unpark();
+        monitoring.iter().for_each(|monitoring| monitoring.thread().unpark());
         let merger = unwound(merging.join());
         let probed = probing.map(|probing| unwound(probing.join()));
-        (joined.into_iter().map(unwound).collect::<Vec<_>>(), probed, merger)
+        let system = monitoring.and_then(|monitoring| unwound(monitoring.join()));
+        (joined.into_iter().map(unwound).collect::<Vec<_>>(), probed, merger, system)
     });
     let ended = Monotonic.now();
     let t0 = Nanos(start.t0.load(Ordering::Acquire));
@@ -207,6 +219,7 @@ fn measure(
         server_stats: None,
         wall: ended.saturating_sub(t0),
         steal: None,
+        system,
         interrupted: stop.count() > 0 || capped,
         server_survived: None,
         server_failure: None,
@@ -224,6 +237,29 @@ fn plan_of_probe(plan: &Plan, probe: Probe) -> Plan {
     of_probe.client.cpus = vec![probe.cpu];
     of_probe.client.wait = if probe.shared { WaitPlan::Park } else { WaitPlan::Spin };
     of_probe
+}
+
+/// Whom the monitor watches.
+fn watched(plan: &Plan, running: &Running, monitor: plan::Monitor) -> Watched {
+    let server_cpus = match &plan.target.server {
+        Server::Stub(stub) => stub.cpus.clone(),
+        Server::Command { cpus, .. } => cpus.clone(),
+        Server::External => Vec::new(),
+    };
+    Watched {
+        interval: monitor.interval,
+        server: running.process.as_ref().map(ServerProcess::id).or(monitor.server_pid),
+        server_cores: Some(server_cpus.len()).filter(|&n| n > 0),
+        addresses: running.addresses.clone(),
+        client_cpus: plan.client.cpus.clone(),
+        server_cpus,
+    }
+}
+
+/// Beside the load, from its start on. `None` if it did not start.
+fn monitor(watched: &Watched, start: &StartLine, load_over: &AtomicBool) -> Option<System> {
+    let monitor = Monitor::new(watched);
+    Some(monitor.watch(start.wait(true)?, load_over))
 }
 
 /// Beside the load, until it is over.

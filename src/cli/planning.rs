@@ -6,13 +6,13 @@ use crate::analyze::paired::{Criteria, Sequential};
 use crate::analyze::summary::TABLED;
 use crate::load::schedule::{Extent, Load};
 use crate::load::time::Nanos;
-use crate::plan::{Body, Client, Limits, Mix, Plan, Probe, Request, Server, Stub, Target};
+use crate::plan::{Body, Client, Limits, Mix, Monitor, Plan, Probe, Request, Server, Stub, Target};
 use crate::preset::{PRESETS, Preset};
 
 use super::values::{
     announces_body, check_method, is_loopback, parse_header, parse_ok, parse_rules, parse_url,
 };
-use super::{CliError, CommonArgs, CompareArgs, CpuList, GateArgs, RunArgs, usage};
+use super::{CliError, CommonArgs, CompareArgs, CpuList, GateArgs, MonitorInterval, RunArgs, usage};
 
 /// The body of requests to the stub, unless another is given.
 const STUB_BODY: &str = r#"{"prompt":"How late is late?","max_tokens":64}"#;
@@ -184,6 +184,7 @@ impl CommonArgs {
                 engine: self.tool.engine,
                 stamps: self.tool.stamps.into(),
                 probe: self.probe(cpus, &threads)?,
+                monitor: self.monitor()?,
                 cpus: threads,
                 exclusive: cpus.exclusive,
                 wait: self.tool.wait,
@@ -284,6 +285,17 @@ impl CommonArgs {
         Ok(Some(Probe { rate, cpu, shared: used(&cpu) }))
     }
 
+    fn monitor(&self) -> Result<Option<Monitor>, CliError> {
+        let server_pid = self.tool.server_pid;
+        match self.tool.monitor_interval {
+            MonitorInterval::Off if server_pid.is_some() => usage(
+                "--server-pid names what the monitor watches, and --monitor-interval is off: leave one out",
+            ),
+            MonitorInterval::Off => Ok(None),
+            MonitorInterval::Every(interval) => Ok(Some(Monitor { interval, server_pid })),
+        }
+    }
+
     fn stub(&self, model: &str, preset: Preset, cpus: &[usize]) -> Stub {
         let args = &self.stub;
         Stub {
@@ -335,6 +347,11 @@ impl CommonArgs {
         if self.server_cpus.is_some() && !started {
             return usage(
                 "--server-cpus pins a server that hairspring starts; this one runs already (use taskset)",
+            );
+        }
+        if self.tool.server_pid.is_some() && started {
+            return usage(
+                "--server-pid is for a server that runs already; one that hairspring starts, it knows",
             );
         }
         if self.stub.workers == Some(0) {

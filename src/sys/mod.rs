@@ -5,6 +5,7 @@ pub mod affinity;
 pub mod alloc;
 pub mod clock;
 pub mod host;
+pub mod monitor;
 pub mod server;
 pub mod signal;
 pub mod socket;

@@ -134,6 +134,11 @@ impl ServerProcess {
         Err(server.not_ready(patience))
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// False once it has ended by itself.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
