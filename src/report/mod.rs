@@ -29,6 +29,7 @@ mod kernel;
 mod mix;
 mod probe;
 mod round;
+pub mod system;
 pub mod text;
 
 pub use comparison::{COMPARISON_SCHEMA, Comparison, Design, Noise};
@@ -38,6 +39,7 @@ pub use kernel::Kernel;
 pub use mix::TemplateRow;
 pub use probe::{Beyond, ProbeReport};
 pub use round::{Lateness, RoundReport, ThreadRow};
+use system::SystemReport;
 
 /// The version of [`Report`].
 pub const REPORT_SCHEMA: &str = "hairspring.report/1";
@@ -119,6 +121,9 @@ pub struct Report {
     /// The run in slices of time.
     #[serde(default)]
     pub intervals: Intervals,
+    /// What the system monitor saw; null where it was off.
+    #[serde(default)]
+    pub system: Option<SystemReport>,
     /// Percentiles are at most this share of themselves away from what was recorded.
     #[serde(default)]
     pub histogram_error: f64,
@@ -277,6 +282,7 @@ impl Report {
                 .collect(),
             logs,
             intervals: Intervals::of(rounds),
+            system: SystemReport::of(rounds),
             histogram_error: RELATIVE_ERROR,
             histograms: json::save(&tally),
             batches: json::save_batches(&tally.batches),

@@ -5,6 +5,7 @@ use std::fmt::Write;
 mod comparison;
 mod instrument;
 mod models;
+mod system;
 
 pub use comparison::comparison;
 use comparison::outputs;
@@ -60,6 +61,7 @@ pub fn run(report: &Report) -> String {
     evidence(&mut text, report);
     models::theory(&mut text, report.theory.as_ref());
     models::diagnosis(&mut text, report.diagnosis.as_ref());
+    system::system(&mut text, report);
     instrument(&mut text, report);
     validity(&mut text, "validity", &report.validity);
     sla(&mut text, "SLA", &report.sla);

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use rustix::thread::{CpuSet, sched_setaffinity};
 
+use super::affinity;
 use super::clock::Monotonic;
-use super::{affinity, host};
 use crate::engine::Clock;
-use crate::facts::system::{Side, System};
+use crate::facts::system::{METRICS, NotVisible, Side, System};
 use crate::load::time::Nanos;
 
 mod connections;
@@ -25,7 +25,7 @@ mod processes;
 mod table;
 
 use connections::Connections;
-use diag::{Ask, Socket};
+use diag::{Ask, BOTH_FAMILIES, Socket};
 use machine::Machine;
 use processes::Processes;
 use table::Sheet;
@@ -82,7 +82,7 @@ impl Monitor {
             server: watched.server.map(|pid| Processes::new(Side::Server, pid, watched.server_cores)),
             server_pid: watched.server,
             listener: local,
-            connections: Connections::new(port, local.is_some()),
+            connections: Connections::new(port, families(watched.addresses.first(), local), local.is_some()),
             fast: Sheet::new(),
             slow: Sheet::new(),
         }
@@ -90,11 +90,12 @@ impl Monitor {
 
     /// Samples from now until the load is over; `t0` is the load's. Whoever sets `over` unparks this thread.
     pub fn watch(mut self, t0: Nanos, over: &AtomicBool) -> System {
-        let began = Monotonic.now();
-        let cpu_before = host::thread_times().on_cpu_ns;
         let mut seen = System { server_pid: self.server_pid, ..System::default() };
-        let mut slow_due = Nanos::ZERO;
-        let mut due = began;
+        // what differences are taken from; t0 is about to come
+        self.sample_fast(t0);
+        self.sample_slow(t0);
+        let (began, cpu_before) = (Monotonic.now(), own_cpu());
+        let (mut due, mut slow_due) = (began + self.interval, Nanos::ZERO);
         loop {
             // read first: what ends the load must be followed by one more sample
             let last = over.load(Ordering::Acquire);
@@ -106,21 +107,23 @@ impl Monitor {
             let since = now.saturating_sub(began);
             self.sample_fast(t0);
             if last || since >= slow_due {
+                let before = own_cpu();
                 self.sample_slow(t0);
-                slow_due = since + since.max(self.interval).min(SLOW);
+                // half of what may be used is for the others
+                let pause = Nanos((2.0 * own_cpu().saturating_sub(before).0 as f64 / SHARE) as u64);
+                slow_due = since + since.min(SLOW).max(pause);
             }
             seen.samples += 1;
-            seen.wall = since;
+            seen.wall = Monotonic.now().saturating_sub(began);
+            seen.cpu_time = Some(own_cpu().saturating_sub(cpu_before));
             if last {
                 break;
             }
-            let used = host::thread_times().on_cpu_ns.zip(cpu_before).map(|(now, before)| now - before);
-            seen.cpu_time = used.map(Nanos);
             // a sample that does not end in time, or would cost too much, leaves intervals out
-            let affordable = affordable(seen.cpu_time).max(Monotonic.now().saturating_sub(began));
-            let steps = (affordable.0 / self.interval.0 + 1).max(since.0 / self.interval.0 + 1);
-            seen.skipped += (steps - since.0 / self.interval.0).saturating_sub(1);
-            due = began + Nanos(steps.saturating_mul(self.interval.0));
+            let (done, earliest) = (since.0 / self.interval.0, affordable(seen.cpu_time).max(seen.wall));
+            let next = earliest.0 / self.interval.0 + 1;
+            seen.skipped += next - done - 1;
+            due = began + Nanos(next.saturating_mul(self.interval.0));
         }
         self.finish(seen)
     }
@@ -168,6 +171,18 @@ impl Monitor {
             seen.not_visible.extend(not_visible);
         }
         seen.threads = self.client.into_threads();
+        if self.server.is_none() {
+            let told = |seen: &System, name: &str| {
+                seen.not_visible.iter().any(|hidden| hidden.metric == name)
+                    || seen.tables.iter().flat_map(|table| &table.series).any(|series| series.metric == name)
+            };
+            let why = "the server's process is not known: name it with --server-pid";
+            for metric in METRICS.iter().filter(|metric| metric.name.starts_with("server.")) {
+                if !told(&seen, metric.name) {
+                    seen.not_visible.push(NotVisible { metric: metric.name.to_owned(), why: why.to_owned() });
+                }
+            }
+        }
         if let Some(server) = self.server {
             seen.server_cores = server.cores();
             seen.threads.extend(server.into_threads());
@@ -175,6 +190,12 @@ impl Monitor {
         seen.connections = self.connections.last_seen();
         seen
     }
+}
+
+/// What the calling thread has used of a processor.
+fn own_cpu() -> Nanos {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Nanos(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
 }
 
 /// When a monitor that has used so much may sample again, after its begin.
@@ -186,9 +207,19 @@ fn affordable(used: Option<Nanos>) -> Nanos {
 /// Connections that wait to be accepted, and how many may: of the fullest socket that listens at this address.
 fn accept_queue(address: SocketAddr) -> Option<(u32, u32)> {
     let at = |socket: &Socket| socket.address == address.ip() || socket.address.is_unspecified();
-    let listening = diag::sockets(Ask::Listening(address.port())).ok()?;
+    let listening = diag::sockets(Ask::Listening(address.port()), BOTH_FAMILIES).ok()?;
     let queues = listening.iter().filter(|socket| at(socket)).map(|s| (s.receive_queue, s.send_queue));
     queues.max()
+}
+
+/// The families of connections to an address: a server that listens at `[::]` may have IPv6 ends of IPv4 connections.
+fn families(address: Option<&SocketAddr>, local: Option<SocketAddr>) -> Vec<u8> {
+    let listening = local.and_then(|at| diag::sockets(Ask::Listening(at.port()), &BOTH_FAMILIES[1..]).ok());
+    match address {
+        Some(address) if address.is_ipv6() => BOTH_FAMILIES[1..].to_vec(),
+        Some(_) if listening.is_none_or(|sockets| sockets.is_empty()) => BOTH_FAMILIES[..1].to_vec(),
+        _ => BOTH_FAMILIES.to_vec(),
+    }
 }
 
 /// True for addresses of this machine: only these can be bound to.

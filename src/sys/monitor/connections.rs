@@ -13,9 +13,11 @@ const SHOWN: usize = 64;
 #[derive(Debug)]
 pub(super) struct Connections {
     port: Option<u16>,
-    client: End,
+    families: Vec<u8>,
     /// The target is on this machine, so that the kernel tells of its ends too.
-    server: Option<End>,
+    local: bool,
+    client: End,
+    server: End,
 }
 
 /// All connections' ends on one side.
@@ -32,34 +34,44 @@ struct End {
 }
 
 impl Connections {
-    pub(super) fn new(port: Option<u16>, local: bool) -> Self {
+    pub(super) fn new(port: Option<u16>, families: Vec<u8>, local: bool) -> Self {
         let end = || End { first: true, ..End::default() };
-        Self { port, client: end(), server: local.then(end) }
+        Self { port, families, local, client: end(), server: end() }
     }
 
     /// One reading.
     pub(super) fn slow(&mut self, sheet: &mut Sheet) {
-        self.client.sample(Side::Client, self.port.map(Ask::To), sheet);
-        if let Some(server) = &mut self.server {
-            server.sample(Side::Server, self.port.map(Ask::From), sheet);
-        }
+        let sockets = self.port.and_then(|port| diag::sockets(Ask::Connected(port), &self.families).ok());
+        let ends = |side: Side| {
+            let of = |socket: &&Socket| (Some(socket.port) == self.port) == (side == Side::Server);
+            let sockets = sockets.as_ref()?.iter().filter(of);
+            Some(sockets.filter_map(|socket| connection(side, socket)).collect::<Vec<_>>())
+        };
+        let (at_client, at_server) = (ends(Side::Client), ends(Side::Server));
+        let why = if at_client.is_some() {
+            "no connection was open when the kernel was asked"
+        } else {
+            "the kernel has no sock_diag"
+        };
+        self.client.sample(Side::Client, at_client, why, sheet);
+        let why = if self.local { why } else { "the target is on another machine" };
+        self.server.sample(Side::Server, at_server.filter(|_| self.local), why, sheet);
     }
 
     /// Those of the last reading that found any.
     pub(super) fn last_seen(self) -> Vec<ConnectionSeen> {
-        self.client
-            .last_seen
-            .into_iter()
-            .chain(self.server.into_iter().flat_map(|end| end.last_seen))
-            .collect()
+        self.client.last_seen.into_iter().chain(self.server.last_seen).collect()
     }
 }
 
 impl End {
-    fn sample(&mut self, side: Side, ask: Option<Ask>, sheet: &mut Sheet) {
-        let sockets = ask.and_then(|ask| diag::sockets(ask).ok());
-        let seen: Option<Vec<ConnectionSeen>> =
-            sockets.map(|sockets| sockets.iter().filter_map(|socket| connection(side, socket)).collect());
+    fn sample(
+        &mut self,
+        side: Side,
+        seen: Option<Vec<ConnectionSeen>>,
+        why: &'static str,
+        sheet: &mut Sheet,
+    ) {
         if let Some(seen) = &seen {
             self.add(seen);
         }
@@ -90,13 +102,17 @@ impl End {
         const PERCENT_OF_US: f64 = 100.0 / 1e6;
         let known = |value: u64| n.map(|_| value);
         sheet.gauge(connections, n.map(|n| n as f64));
-        sheet.unless("the kernel has no sock_diag");
+        sheet.unless(why);
         sheet.gauge(rtt, mean_rtt);
-        sheet.unless("no connection was open when the kernel was asked");
+        sheet.unless(why);
         sheet.counter(retransmits, known(self.retransmits), 1.0);
+        sheet.unless(why);
         sheet.counter(busy, known(self.busy_us), PERCENT_OF_US);
+        sheet.unless(why);
         sheet.counter(rwnd, known(self.rwnd_limited_us), PERCENT_OF_US);
+        sheet.unless(why);
         sheet.counter(sndbuf, known(self.sndbuf_limited_us), PERCENT_OF_US);
+        sheet.unless(why);
     }
 
     /// A connection that is new since the first reading counts from its begin.

@@ -16,6 +16,7 @@ const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const INET_DIAG_REQ_BYTECODE: u16 = 1;
 const INET_DIAG_INFO: u16 = 2;
+const BYTECODE_JUMP: u8 = 1;
 const BYTECODE_SOURCE_PORT: u8 = 11;
 const BYTECODE_DESTINATION_PORT: u8 = 12;
 const ESTABLISHED: u32 = 1 << 1;
@@ -29,10 +30,8 @@ const MESSAGE: usize = 72;
 pub(super) enum Ask {
     /// Listening at this port.
     Listening(u16),
-    /// Connected to this port.
-    To(u16),
-    /// Connected from this port: the server's ends.
-    From(u16),
+    /// Connected to this port, or from it: the server's ends.
+    Connected(u16),
 }
 
 /// One socket.
@@ -60,15 +59,18 @@ pub(super) struct Info {
     pub(super) sndbuf_limited_us: u64,
 }
 
-/// Asks the kernel, IPv4 and IPv6.
-pub(super) fn sockets(ask: Ask) -> io::Result<Vec<Socket>> {
+/// Address families.
+pub(super) const BOTH_FAMILIES: &[u8] = &[libc::AF_INET as u8, libc::AF_INET6 as u8];
+
+/// Asks the kernel. For connections it looks through its whole table of them, about a millisecond a family.
+pub(super) fn sockets(ask: Ask, families: &[u8]) -> io::Result<Vec<Socket>> {
     const PATIENCE: Duration = Duration::from_millis(200);
     let flags = SocketFlags::CLOEXEC;
     let socket = socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(netlink::SOCK_DIAG))?;
     sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(PATIENCE))?;
     let mut found = Vec::new();
     let mut block = vec![0; 32 << 10];
-    for family in [libc::AF_INET as u8, libc::AF_INET6 as u8] {
+    for &family in families {
         send(&socket, &request(ask, family), SendFlags::empty())?;
         loop {
             let (length, _) = recv(&socket, &mut block[..], RecvFlags::empty())?;
@@ -77,39 +79,47 @@ pub(super) fn sockets(ask: Ask) -> io::Result<Vec<Socket>> {
             }
         }
     }
-    found.retain(|socket| match ask {
-        Ask::Listening(port) | Ask::From(port) => socket.port == port,
-        Ask::To(port) => socket.peer_port == port,
-    });
+    if let Ask::Listening(port) = ask {
+        found.retain(|socket| socket.port == port);
+    }
     Ok(found)
 }
 
 /// `struct nlmsghdr`, `struct inet_diag_req_v2`, and for connections a filter that the kernel applies.
 fn request(ask: Ask, family: u8) -> Vec<u8> {
-    let (states, filter, wants_info) = match ask {
-        Ask::Listening(_) => (LISTEN, None, false),
-        Ask::To(port) => (ESTABLISHED, Some((BYTECODE_DESTINATION_PORT, port)), true),
-        Ask::From(port) => (ESTABLISHED, Some((BYTECODE_SOURCE_PORT, port)), true),
+    let (states, filter, extensions) = match ask {
+        Ask::Listening(_) => (LISTEN, None, 0),
+        Ask::Connected(port) => (ESTABLISHED, Some(port), 1 << (INET_DIAG_INFO - 1)),
     };
     let mut message = vec![0; NETLINK_HEAD];
-    let extensions = if wants_info { 1 << (INET_DIAG_INFO - 1) } else { 0 };
     message.extend([family, libc::IPPROTO_TCP as u8, extensions, 0]);
     message.extend(states.to_ne_bytes());
     message.extend([0; 48]);
-    if let Some((code, port)) = filter {
-        // One comparison: where it holds, 8 bytes on, to the end, which accepts; else 12, beyond it, which rejects.
-        message.extend(12u16.to_ne_bytes());
+    if let Some(port) = filter {
+        message.extend(24u16.to_ne_bytes());
         message.extend(INET_DIAG_REQ_BYTECODE.to_ne_bytes());
-        message.extend([code, 8]);
-        message.extend(12u16.to_ne_bytes());
-        message.extend([0, 0]);
-        message.extend(port.to_ne_bytes());
+        message.extend(bytecode(port));
     }
     let length = message.len() as u32;
     message[0..4].copy_from_slice(&length.to_ne_bytes());
     message[4..6].copy_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
     message[6..8].copy_from_slice(&NLM_F_REQUEST_DUMP.to_ne_bytes());
     message
+}
+
+/// `struct inet_diag_bc_op`: source port or destination port. An operation has a code and how many bytes to go on where it
+/// holds and where not; a port stands behind it. The end of the code accepts, 4 bytes beyond it rejects; where an operation
+/// does not hold it may only go to what can be reached by those that do, hence the jump.
+fn bytecode(port: u16) -> [u8; 20] {
+    let [low, high] = port.to_ne_bytes();
+    let [a, b] = 12u16.to_ne_bytes();
+    let compare = |code| [code, 8, a, b, 0, 0, low, high];
+    let mut code = [0; 20];
+    code[..8].copy_from_slice(&compare(BYTECODE_SOURCE_PORT));
+    // a jump always goes on as if it did not hold
+    code[8..12].copy_from_slice(&[BYTECODE_JUMP, 4, a, b]);
+    code[12..].copy_from_slice(&compare(BYTECODE_DESTINATION_PORT));
+    code
 }
 
 /// Reads one datagram; true at the end of the answer.
@@ -196,20 +206,21 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let mut clients: Vec<_> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
-        let listening = sockets(Ask::Listening(address.port())).unwrap();
-        let [one] = &listening[..] else { panic!("{listening:?}") };
+        let port = address.port();
+        let listening = || sockets(Ask::Listening(port), BOTH_FAMILIES).unwrap();
+        let [one] = &listening()[..] else { panic!("{:?}", listening()) };
         assert_eq!((one.address, one.receive_queue), (address.ip(), 3), "nobody has accepted them");
         assert!(one.send_queue > 3, "its backlog: {one:?}");
         let (mut server, peer) = listener.accept().unwrap();
-        assert_eq!(sockets(Ask::Listening(address.port())).unwrap()[0].receive_queue, 2);
+        assert_eq!(listening()[0].receive_queue, 2);
         clients[0].write_all(b"x").unwrap();
         server.read_exact(&mut [0]).unwrap();
-        let to = sockets(Ask::To(address.port())).unwrap();
-        assert_eq!(to.len(), 3);
-        let first = to.iter().find(|socket| socket.port == peer.port()).unwrap();
+        let connected = sockets(Ask::Connected(port), &BOTH_FAMILIES[..1]).unwrap();
+        assert!(connected.iter().all(|socket| socket.port == port || socket.peer_port == port));
+        assert_eq!(connected.iter().filter(|socket| socket.peer_port == port).count(), 3);
+        let first = connected.iter().find(|socket| socket.port == peer.port()).unwrap();
         assert!(first.info.unwrap().rtt_us > 0, "{first:?}");
-        let from = sockets(Ask::From(address.port())).unwrap();
-        assert!(from.iter().any(|socket| socket.peer_port == peer.port()), "{from:?}");
+        assert!(connected.iter().any(|socket| socket.peer_port == peer.port()), "the other end");
     }
 
     #[test]
