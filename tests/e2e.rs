@@ -13,6 +13,7 @@ mod answers;
 mod compare;
 mod engines;
 mod instrument;
+mod monitor;
 mod loads;
 
 const MODELS: [&str; 4] = ["single", "threads", "pool", "per-core"];

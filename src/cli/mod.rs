@@ -190,7 +190,8 @@ pub struct ToolArgs {
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX)))]
     pub server_pid: Option<u32>,
     /// A rule for the gate, as in 'p95<=800ms', 'errors<1%', 'throughput>=500/s'; p0 to p99.999, mean, max, errors,
-    /// timeouts, throughput; can be repeated [default of compare: 'p95<=800ms'; of run: none]
+    /// timeouts, availability, throughput, or what the monitor saw, as in 'server.cpu<70%', 'server.rss<=500MiB'; can be
+    /// repeated [default of compare: 'p95<=800ms'; of run: none]
     #[arg(long, value_name = "RULE")]
     pub sla: Vec<String>,
     /// What an inconclusive gate means: nothing is decided (exit code 4), or fail (2), or pass (0)

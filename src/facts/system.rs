@@ -132,6 +132,19 @@ pub fn unit(name: &str) -> Option<Unit> {
     }
 }
 
+/// One metric over the whole load.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct SystemFigures {
+    /// Its unit.
+    pub unit: Unit,
+    /// Weighted by time; exact.
+    pub mean: f64,
+    /// So much or less in 95 % of the time, by the rows of the series.
+    pub p95: f64,
+    /// The greatest of all samples.
+    pub max: f64,
+}
+
 /// What the monitor saw in one round.
 #[derive(Debug, Clone, Default)]
 pub struct System {

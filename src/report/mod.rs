@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::analyze::attribution::{self, Evidence};
 use crate::analyze::diagnose::{self, Diagnosis};
-use crate::analyze::gate::{self, Relative, Rule, SlaReport};
+use crate::analyze::gate::{self, Measured, Relative, Rule, SlaReport};
 use crate::analyze::intervals::{self as certainty, Interval};
 use crate::analyze::stats::Percentile;
 use crate::analyze::summary::{Figures, Responses, measured, throughput};
@@ -232,7 +232,10 @@ impl Report {
         let partial = !complete || rounds.iter().any(|round| round.interrupted);
         let validity = validity::judge(plan, host, rounds, &tally, &gate::percentiles(rules));
         let responses = Responses(&tally);
-        let sla = gate::evaluate(rules, &measured(&tally, &responses), evaluable(partial, &validity));
+        let system = SystemReport::of(rounds);
+        let figures = system.as_ref().map(|system| &system.figures);
+        let measured = Measured { system: figures, ..measured(&tally, &responses) };
+        let sla = gate::evaluate(rules, &measured, evaluable(partial, &validity));
         let per_driver = |f: fn(&crate::load::driver::DriverCounts) -> u64| -> u64 {
             rounds.iter().flat_map(|r| &r.threads).map(|t| f(&t.counts.driver)).sum()
         };
@@ -282,7 +285,7 @@ impl Report {
                 .collect(),
             logs,
             intervals: Intervals::of(rounds),
-            system: SystemReport::of(rounds),
+            system,
             histogram_error: RELATIVE_ERROR,
             histograms: json::save(&tally),
             batches: json::save_batches(&tally.batches),
@@ -335,7 +338,8 @@ impl Report {
         let tally = self.tally()?;
         let responses = Responses(&tally);
         let evaluable = self.evaluable(&tally, &gate::percentiles(rules));
-        Ok(gate::evaluate(rules, &measured(&tally, &responses), evaluable))
+        let system = self.system.as_ref().map(|system| &system.figures);
+        Ok(gate::evaluate(rules, &Measured { system, ..measured(&tally, &responses) }, evaluable))
     }
 
     /// Whether rules on these percentiles may be judged.

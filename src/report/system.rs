@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::facts::Round;
-use crate::facts::system::{ConnectionSeen, NotVisible, System, Table, ThreadSeen, Unit, unit};
+use crate::facts::system::{
+    ConnectionSeen, NotVisible, System, SystemFigures, Table, ThreadSeen, Unit, unit,
+};
 use crate::load::time::Nanos;
 
 /// The monitor's part of a report.
@@ -20,19 +22,6 @@ pub struct SystemReport {
     pub cost: Cost,
     /// Each round by itself.
     pub rounds: Vec<SystemRound>,
-}
-
-/// One metric over the whole load.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct SystemFigures {
-    /// Its unit.
-    pub unit: Unit,
-    /// Weighted by time; exact.
-    pub mean: f64,
-    /// So much or less in 95 % of the time, by the rows of the series.
-    pub p95: f64,
-    /// The greatest of all samples.
-    pub max: f64,
 }
 
 /// What the monitor cost.
