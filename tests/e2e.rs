@@ -13,8 +13,8 @@ mod answers;
 mod compare;
 mod engines;
 mod instrument;
-mod monitor;
 mod loads;
+mod monitor;
 
 const MODELS: [&str; 4] = ["single", "threads", "pool", "per-core"];
 

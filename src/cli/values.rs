@@ -94,7 +94,7 @@ pub(super) fn parse_monitor(text: &str) -> Result<MonitorInterval, String> {
     match (text, text.parse::<Nanos>()) {
         ("off" | "0", _) | (_, Ok(Nanos::ZERO)) => Ok(MonitorInterval::Off),
         (_, Ok(interval)) if interval >= LEAST => Ok(MonitorInterval::Every(interval)),
-        _ => Err(format!("`{text}`: write a time from {LEAST} on, as in 100ms, or off")),
+        _ => Err(format!("`{text}`: write a time from {} on, as in 100ms, or off", LEAST.exact())),
     }
 }
 

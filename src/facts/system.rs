@@ -152,7 +152,7 @@ pub struct System {
     pub tables: Vec<Table>,
     /// The threads that used most of a processor, of client and server.
     pub threads: Vec<ThreadSeen>,
-    /// The connections of this machine to the target, as last seen; at most 64.
+    /// The connections of this machine to the target, as last seen; at most 64 of each side.
     pub connections: Vec<ConnectionSeen>,
     /// Metrics without any value, and why.
     pub not_visible: Vec<NotVisible>,
