@@ -47,9 +47,9 @@ pub struct RowContext {
     pub wall_offset: Nanos,
 }
 
-/// The longest row: 30 fields of at most 20 digits, and a detail of at most [`TEXT_MAX`] twice as long quoted; digits are put
-/// down eight at a time.
-const ROW_MAX: usize = 30 * 21 + 2 * TEXT_MAX + 2 + 8;
+/// The longest row: 30 fields of at most 20 digits, and a detail of at most [`TEXT_MAX`] twice as long quoted; what is put
+/// down is rounded up to registers.
+const ROW_MAX: usize = 30 * 21 + 2 * TEXT_MAX + 2 + MEMO_MAX;
 /// Longer details are cut.
 const TEXT_MAX: usize = 200;
 /// What a buffer holds: few system calls, and little enough to stay in the processor's cache.
@@ -60,11 +60,35 @@ pub struct RowBuffer {
     bytes: Box<[u8]>,
     /// The rows end here.
     end: usize,
+    memory: Memory,
 }
+
+/// What a row, or its next stamp, most often has in common with the one before.
+#[derive(Default)]
+struct Memory {
+    outcome: Memo,
+    stamp: Memo,
+    /// What stamps begin with, before their last eight digits; on the wall clock, too.
+    stem: Memo,
+    wall_stem: Memo,
+    bytes_sent: Memo,
+    bytes_received: Memo,
+}
+
+/// The text of the last value.
+#[derive(Default)]
+struct Memo {
+    value: Option<u64>,
+    text: [u8; MEMO_MAX],
+    len: usize,
+}
+
+/// 20 digits and the comma, in whole registers.
+const MEMO_MAX: usize = 32;
 
 impl Default for RowBuffer {
     fn default() -> Self {
-        Self { bytes: vec![0; BUFFER_BYTES].into(), end: 0 }
+        Self { bytes: vec![0; BUFFER_BYTES].into(), end: 0, memory: Memory::default() }
     }
 }
 
@@ -73,7 +97,7 @@ impl RowBuffer {
     pub fn push(&mut self, sample: &Sample, thread: usize, context: RowContext) {
         let room = self.bytes[self.end..].first_chunk_mut().expect("a buffer is emptied when it is full");
         let mut line = Line { bytes: room, end: 0 };
-        line.fill(sample, thread, context);
+        line.fill(sample, thread, context, &mut self.memory);
         self.end += line.end;
     }
 
@@ -103,8 +127,8 @@ const EIGHT_DIGITS: u64 = 100_000_000;
 const ZEROS: u64 = u64::from_le_bytes(*b"00000000");
 
 /// The digits of a value below 10^8, the first one lowest: halves of four, of two, of one, each step all at once.
-fn eight(value: u64) -> u64 {
-    let fours = (value / 10_000) | ((value % 10_000) << 32);
+fn eight(value: u32) -> u64 {
+    let fours = u64::from(value / 10_000) | (u64::from(value % 10_000) << 32);
     let hundreds = ((fours * 10_486) >> 20) & 0x0000_007f_0000_007f;
     let twos = hundreds | ((fours - hundreds * 100) << 16);
     let tens = ((twos * 103) >> 10) & 0x000f_000f_000f_000f;
@@ -113,32 +137,32 @@ fn eight(value: u64) -> u64 {
 
 /// Fields have the comma behind them.
 impl Line<'_> {
-    fn fill(&mut self, sample: &Sample, thread: usize, context: RowContext) {
+    fn fill(&mut self, sample: &Sample, thread: usize, context: RowContext, memory: &mut Memory) {
         self.number(sample.id.seq);
-        self.fixed_point((sample.intended.0 + context.wall_offset.0) / 1_000, 1_000, 3);
-        self.fixed_point(sample.response().0, 1_000_000, 6);
-        match sample.outcome {
-            Outcome::Completed(status) => {
-                self.number(u64::from(status));
-                self.number(u64::from(context.round));
-                self.number(u64::from(status));
-                self.byte(b',');
-            }
-            outcome => {
-                self.text("-1");
-                self.number(u64::from(context.round));
-                self.text(&outcome.key());
-                self.text(&outcome.detail().unwrap_or_default());
-            }
-        }
-        self.number(sample.intended.0);
-        for stamp in [sample.ready, sample.issued, sample.first_byte] {
-            self.optional(stamp);
-        }
-        self.number(sample.done.0);
+        let wall_us = (sample.intended.0 + context.wall_offset.0) / 1_000;
+        self.long(wall_us / 1_000, &mut memory.wall_stem);
+        self.fraction((wall_us % 1_000) as u32, 3);
+        let response = sample.response().0;
+        self.digits(response / 1_000_000);
+        self.fraction((response % 1_000_000) as u32, 6);
+        self.outcome(sample.outcome, context.round, &mut memory.outcome);
+        let mut stamp = |line: &mut Self, stamp: Option<Nanos>| match stamp {
+            Some(Nanos(ns)) => line.remembered(ns, &mut memory.stamp, |line| {
+                line.long(ns, &mut memory.stem);
+                line.byte(b',');
+            }),
+            None => line.byte(b','),
+        };
+        stamp(self, Some(sample.intended));
+        stamp(self, sample.ready);
+        stamp(self, sample.issued);
+        stamp(self, sample.first_byte);
+        stamp(self, Some(sample.done));
         self.optional(sample.connect);
-        self.number(sample.bytes_sent);
-        self.number(sample.bytes_received);
+        self.remembered(sample.bytes_sent, &mut memory.bytes_sent, |line| line.number(sample.bytes_sent));
+        self.remembered(sample.bytes_received, &mut memory.bytes_received, |line| {
+            line.number(sample.bytes_received);
+        });
         self.number(u64::from(sample.connection));
         self.number(thread as u64);
         self.number(u64::from(sample.attempt));
@@ -158,6 +182,38 @@ impl Line<'_> {
         self.byte(b'\n');
     }
 
+    /// status_code, round, outcome, detail
+    fn outcome(&mut self, outcome: Outcome, round: u32, memo: &mut Memo) {
+        if let Outcome::Completed(status) = outcome {
+            let both = u64::from(status) | u64::from(round) << 16;
+            return self.remembered(both, memo, |line| {
+                line.number(u64::from(status));
+                line.number(u64::from(round));
+                line.number(u64::from(status));
+                line.byte(b',');
+            });
+        }
+        self.text("-1");
+        self.number(u64::from(round));
+        self.text(&outcome.key());
+        self.text(&outcome.detail().unwrap_or_default());
+    }
+
+    /// What `put` puts down for `value`, at most [`MEMO_MAX`] bytes; from memory, where it was the same the last time.
+    #[inline(always)]
+    fn remembered(&mut self, value: u64, memo: &mut Memo, put: impl FnOnce(&mut Self)) {
+        if memo.value == Some(value) {
+            self.bytes[self.end..self.end + MEMO_MAX].copy_from_slice(&memo.text);
+            self.end += memo.len;
+            return;
+        }
+        let from = self.end;
+        put(self);
+        memo.value = Some(value);
+        memo.text.copy_from_slice(&self.bytes[from..from + MEMO_MAX]);
+        memo.len = self.end - from;
+    }
+
     fn byte(&mut self, byte: u8) {
         self.bytes[self.end] = byte;
         self.end += 1;
@@ -173,21 +229,30 @@ impl Line<'_> {
         if value < 10 {
             self.byte(b'0' + value as u8);
         } else if value < EIGHT_DIGITS {
-            self.few(value);
+            self.few(value as u32);
         } else {
-            let high = value / EIGHT_DIGITS;
-            if high < EIGHT_DIGITS {
-                self.few(high);
-            } else {
-                self.few(high / EIGHT_DIGITS);
-                self.put(eight(high % EIGHT_DIGITS) | ZEROS, 8);
-            }
-            self.put(eight(value % EIGHT_DIGITS) | ZEROS, 8);
+            self.digits(value / EIGHT_DIGITS);
+            self.last_eight(value);
         }
     }
 
+    /// A value whose digits before the last eight change rarely.
+    fn long(&mut self, value: u64, stem: &mut Memo) {
+        if value < EIGHT_DIGITS {
+            return self.digits(value);
+        }
+        let high = value / EIGHT_DIGITS;
+        self.remembered(high, stem, |line| line.digits(high));
+        self.last_eight(value);
+    }
+
+    /// With leading zeros.
+    fn last_eight(&mut self, value: u64) {
+        self.put(eight((value % EIGHT_DIGITS) as u32) | ZEROS, 8);
+    }
+
     /// Above 0 and below 10^8, without leading zeros.
-    fn few(&mut self, value: u64) {
+    fn few(&mut self, value: u32) {
         let digits = eight(value);
         let zeros = digits.trailing_zeros() / 8;
         self.put((digits | ZEROS) >> (8 * zeros), 8 - zeros as usize);
@@ -205,11 +270,10 @@ impl Line<'_> {
         }
     }
 
-    /// `value` over `unit`, which is ten to the `decimals`, at most 8.
-    fn fixed_point(&mut self, value: u64, unit: u64, decimals: usize) {
-        self.digits(value / unit);
+    /// The point and so many decimals.
+    fn fraction(&mut self, value: u32, decimals: usize) {
         self.byte(b'.');
-        self.put((eight(value % unit) | ZEROS) >> (8 * (8 - decimals)), decimals);
+        self.put((eight(value) | ZEROS) >> (8 * (8 - decimals)), decimals);
         self.byte(b',');
     }
 
@@ -338,9 +402,43 @@ mod tests {
         let random = (0..20_000).map(|round| rng.next_u64() >> (round % 64));
         for value in edges.chain([u64::MAX]).chain(random.collect::<Vec<_>>()) {
             assert_eq!(line(|line| line.digits(value)), value.to_string());
-            let parts = format!("{}.{:06},", value / 1_000_000, value % 1_000_000);
-            assert_eq!(line(|line| line.fixed_point(value, 1_000_000, 6)), parts);
+            let part = (value % 1_000_000) as u32;
+            assert_eq!(line(|line| line.fraction(part, 6)), format!(".{part:06},"));
+            let mut stem = Memo::default();
+            let twice = line(|line| (0..2).for_each(|_| line.long(value, &mut stem)));
+            assert_eq!(twice, format!("{value}{value}"));
         }
+    }
+
+    /// What is remembered of one row is not told of another.
+    #[test]
+    fn rows_that_follow_each_other_are_as_they_are_alone() {
+        let context = RowContext { round: 2, wall_offset: Nanos(1_700_000_000_000_000_000) };
+        let mut rng = crate::load::rng::Rng::new(9);
+        let mut draw = |among: u64| rng.next_u64() % among;
+        let mut buffer = RowBuffer::default();
+        let mut alone = String::new();
+        for seq in 0..400 {
+            let intended = Nanos(1_000_000 + draw(3) * 99_999_999 + draw(2) * 10_000_000_000_000_000);
+            let done = intended + Nanos(draw(2) * 150_000_000);
+            let outcome =
+                [Outcome::Completed(200), Outcome::Completed(503), Outcome::Unsent][draw(3) as usize];
+            let sample = Sample {
+                id: RequestId { phase: Phase::Measure, seq },
+                intended,
+                ready: Some(intended),
+                issued: (draw(2) == 0).then_some(intended),
+                first_byte: (draw(2) == 0).then_some(done),
+                done,
+                outcome,
+                bytes_sent: draw(2),
+                bytes_received: draw(2) * 7_000_000_000,
+                ..sample()
+            };
+            buffer.push(&sample, 1, context);
+            alone += &format!("{}\n", rendered(&sample));
+        }
+        assert_eq!(String::from_utf8(buffer.rows().to_vec()).unwrap(), alone);
     }
 
     #[test]
