@@ -12,8 +12,10 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::OutDir;
+use crate::facts::HelperReport;
 use crate::record::{LogChunk, LogPort};
 use crate::report::csv::{COLUMNS, RowBuffer, RowContext};
+use crate::sys::helper::Helper;
 
 /// What a chunk holds: so many that hand-overs are rare, so few that writing them takes less than 0.1 ms.
 const CHUNK_ROWS: usize = 1_024;
@@ -39,18 +41,19 @@ pub struct LogOutcome {
 #[derive(Debug)]
 pub struct LogWriter {
     load_over: Arc<AtomicBool>,
-    thread: JoinHandle<LogOutcome>,
+    thread: JoinHandle<(LogOutcome, HelperReport)>,
 }
 
 impl LogWriter {
-    /// Starts the writer for `rows_expected` rows (if that is known) from `threads` workers; each gets a port. The rows
-    /// are added to what `name` already holds.
+    /// Starts the writer for `rows_expected` rows (if that is known) from `threads` workers; each gets a port. It
+    /// keeps to the processors `cpus`. The rows are added to what `name` already holds.
     pub fn start(
         dir: &OutDir,
         name: &str,
         context: RowContext,
         threads: usize,
         rows_expected: Option<u64>,
+        cpus: &[usize],
     ) -> (Self, Vec<LogPort>) {
         let budget = BUDGET_BYTES / (CHUNK_ROWS * LogChunk::SAMPLE_BYTES);
         let needed = rows_expected.map_or(usize::MAX, |n| (n as usize).div_ceil(CHUNK_ROWS));
@@ -80,13 +83,15 @@ impl LogWriter {
         };
         // Opened here, before the load: connections must not take its descriptor.
         let file = writer.open();
+        let cpus = cpus.to_vec();
         let thread =
-            std::thread::Builder::new().name("log-writer".to_owned()).spawn(move || writer.run(file));
+            std::thread::Builder::new().name("log-writer".to_owned()).spawn(move || writer.run(file, &cpus));
         (Self { load_over, thread: thread.expect("a thread can be started") }, ports)
     }
 
-    /// Waits until every row that was handed over is in the file; call it when the workers have ended.
-    pub fn finish(self) -> LogOutcome {
+    /// Waits until every row that was handed over is in the file; call it when the workers have ended. Beside what became of
+    /// them, what the writer took while the load ran.
+    pub fn finish(self) -> (LogOutcome, HelperReport) {
         self.load_over.store(true, Ordering::Release);
         self.thread.thread().unpark();
         self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -113,7 +118,8 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(mut self, file: io::Result<File>) -> LogOutcome {
+    fn run(mut self, file: io::Result<File>, cpus: &[usize]) -> (LogOutcome, HelperReport) {
+        let helper = Helper::begin("log", cpus);
         let mut file = file.inspect_err(|error| self.error = Some(error.to_string())).ok();
         while !self.load_over.load(Ordering::Acquire) {
             let waiting = self.full.len();
@@ -126,9 +132,10 @@ impl Writer {
                 }
             }
         }
+        let beside = helper.account();
         while self.take_chunk(&mut file) {}
         self.flush(&mut file);
-        self.close(file)
+        (self.close(file), beside)
     }
 
     fn open(&mut self) -> io::Result<File> {

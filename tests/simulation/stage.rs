@@ -142,6 +142,7 @@ pub(crate) fn run_on<S: Stack>(
         recorded,
         threads: reports,
         probe: None,
+        helpers: Vec::new(),
         addresses: Vec::new(),
         server_ready: None,
         server_stats: None,
