@@ -17,8 +17,9 @@ use crate::record::{LogChunk, LogPort};
 use crate::report::csv::{COLUMNS, RowBuffer, RowContext};
 use crate::sys::helper::Helper;
 
-/// What a chunk holds: so many that hand-overs are rare, so few that writing them takes less than 0.1 ms.
-const CHUNK_ROWS: usize = 1_024;
+/// What a chunk holds at least, and three times as many of the ordinary: so many that hand-overs are rare, so few that
+/// writing them takes some 0.1 ms.
+const CHUNK_ROWS: usize = 400;
 /// All chunks together.
 const BUDGET_BYTES: usize = 64 << 20;
 /// Between looks at how many chunks wait.
