@@ -54,8 +54,7 @@ fn the_probe_measures_beside_the_load_and_is_in_none_of_its_figures() {
 #[test]
 fn helpers_run_beside_the_load() {
     let scratch = Scratch::new("helpers");
-    let flags =
-        "run --stub threads --service fixed:1ms --rate 400/s -d 500ms -c 8 -t 1 --wait park --interval 100ms";
+    let flags = "run --stub threads --service fixed:1ms --rate 400/s -d 500ms -c 8 --threads 1 --wait park --interval 100ms";
     let finished = scratch.hairspring(flags).run().expect(0);
     let report = scratch.json("results/report.json");
     let helpers = report["rounds"][0]["helpers"].as_array().unwrap();
