@@ -14,7 +14,7 @@ use crate::engine::epoll::EpollEngine;
 use crate::engine::uring;
 use crate::engine::{Clock, Engine, Setup};
 use crate::facts::system::System;
-use crate::facts::{ProbeFacts, Round, ThreadReport};
+use crate::facts::{HelperReport, ProbeFacts, Round, ThreadReport};
 use crate::load::driver::{Driver, Keepalive, Settings};
 use crate::load::io::Stamps;
 use crate::load::request::Requests;
@@ -28,6 +28,7 @@ use crate::record::{LogPort, Recorded, Recorder, SliceMerger, SlicePort, slicing
 use crate::sys::affinity;
 use crate::sys::alloc;
 use crate::sys::clock::{Monotonic, RunClock};
+use crate::sys::helper::Helper;
 use crate::sys::host;
 use crate::sys::monitor::{Monitor, Watched};
 use crate::sys::server::{ServerError, ServerProcess};
@@ -36,8 +37,6 @@ use crate::worker::{self, Wait};
 
 /// From the moment all threads are ready to t0.
 const START_LEAD: Nanos = Nanos::from_millis(2);
-/// Slices that are over are merged this often: a look costs nothing, and waking us would cost the threads of the load.
-const MERGE_EVERY: Duration = Duration::from_millis(20);
 
 mod target;
 
@@ -150,7 +149,7 @@ fn measure(
     let mut logs = logs.into_iter();
     let (mut slices, merger) = slicing(plan.interval, threads);
     let load_over = AtomicBool::new(false);
-    let (results, probed, merger, system) = std::thread::scope(|scope| {
+    let (results, probed, merger, system, helpers) = std::thread::scope(|scope| {
         let monitoring = watched.as_ref().map(|watched| {
             let (start, load_over) = (&start, &load_over);
             let spawned = std::thread::Builder::new()
@@ -160,7 +159,7 @@ fn measure(
         });
         let merging = std::thread::Builder::new()
             .name("slices".to_owned())
-            .spawn_scoped(scope, || merge_slices(merger, &load_over))
+            .spawn_scoped(scope, || merge_slices(merger, plan, &load_over))
             .expect("a thread can be started");
         let handles: Vec<_> = (0..threads)
             .map(|thread| {
@@ -181,15 +180,18 @@ fn measure(
                 .spawn_scoped(scope, move || job.run(ports, start));
             spawned.expect("a thread can be started")
         });
+        let main = Helper::begin("main", &plan.client.helpers.cpus);
         // All are joined before one of their panics goes on: the merging thread must end too.
         let joined: Vec<_> = handles.into_iter().map(|handle| handle.join()).collect();
         load_over.store(true, Ordering::Release);
         merging.thread().unpark();
+        let main = main.end();
         monitoring.iter().for_each(|monitoring| monitoring.thread().unpark());
-        let merger = unwound(merging.join());
-        let probed = probing.map(|probing| unwound(probing.join()));
         let system = monitoring.and_then(|monitoring| unwound(monitoring.join()));
-        (joined.into_iter().map(unwound).collect::<Vec<_>>(), probed, merger, system)
+        let (merger, merging) = unwound(merging.join());
+        let probed = probing.map(|probing| unwound(probing.join()));
+        let results: Vec<_> = joined.into_iter().map(unwound).collect();
+        (results, probed, merger, system, vec![main, merging])
     });
     let ended = Monotonic.now();
     let t0 = Nanos(start.t0.load(Ordering::Acquire));
@@ -214,6 +216,7 @@ fn measure(
         recorded,
         threads: reports,
         probe: probe.map(|(recorded, thread)| ProbeFacts { recorded, thread }),
+        helpers,
         addresses: running.addresses.clone(),
         server_ready: None,
         server_stats: None,
@@ -262,13 +265,15 @@ fn monitor(watched: &Watched, start: &StartLine, load_over: &AtomicBool) -> Opti
     Some(monitor.watch(start.wait(true)?, load_over))
 }
 
-/// Beside the load, until it is over.
-fn merge_slices(mut merger: SliceMerger, load_over: &AtomicBool) -> SliceMerger {
+/// Beside the load, until it is over. Once a slice is enough: a thread has one to fill and one to spare while another waits.
+fn merge_slices(mut merger: SliceMerger, plan: &Plan, load_over: &AtomicBool) -> (SliceMerger, HelperReport) {
+    let helper = Helper::begin("slices", &plan.client.helpers.cpus);
     while !load_over.load(Ordering::Acquire) {
         merger.merge();
-        std::thread::park_timeout(MERGE_EVERY);
+        std::thread::park_timeout(Duration::from_nanos(plan.interval.0));
     }
-    merger
+    let beside = helper.account();
+    (merger, beside)
 }
 
 /// What the ideal server will be fed with, for one thread of an open loop. Our stub says how long it worked on each
