@@ -136,7 +136,7 @@ fn closed_loop(plan: &Plan, rounds: usize, tally: &Tally) -> Option<ClosedLoop> 
 }
 
 /// The first N of n requests find a queue that is still filling: they wait (N−c)·S/2c less than the others, on average.
-fn mean_from_empty(clients: NonZeroU32, service: Nanos, servers: NonZeroU32, n: f64) -> Nanos {
+pub(super) fn mean_from_empty(clients: NonZeroU32, service: Nanos, servers: NonZeroU32, n: f64) -> Nanos {
     let (clients_n, c, s) = (f64::from(clients.get()), f64::from(servers.get()), service.0 as f64);
     let steady = closed_response(clients, service, servers).0 as f64;
     let first_wave = (clients_n / n.max(clients_n)) * (clients_n - c).max(0.0) * s / (2.0 * c);

@@ -3,10 +3,12 @@
 pub mod attribution;
 pub mod compare;
 pub mod diagnose;
+pub mod findings;
 pub mod gate;
 pub mod intervals;
 pub mod paired;
 pub mod queueing;
+pub mod recommend;
 pub mod special;
 pub mod stats;
 pub mod summary;
