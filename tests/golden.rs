@@ -19,6 +19,8 @@ use hairspring::plan::Plan;
 use hairspring::record::{Distribution, Recorded, Recorder};
 use hairspring::report::{Comparison, Design, Inputs, LogFile, Report, json, text};
 
+mod judged;
+
 #[derive(Parser)]
 struct Compare {
     #[command(flatten)]
@@ -50,6 +52,7 @@ fn a_comparison_is_shown_like_this() {
         Design { order, outputs, ..Design::default() },
     );
     assert_golden("comparison.txt", &text::comparison(&comparison));
+    judged::assert_forms(&comparison);
     round_trip(&comparison);
 }
 

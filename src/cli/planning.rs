@@ -12,7 +12,7 @@ use crate::preset::{PRESETS, Preset};
 use super::values::{
     announces_body, check_method, is_loopback, parse_header, parse_ok, parse_rules, parse_url,
 };
-use super::{CliError, CommonArgs, CompareArgs, CpuList, GateArgs, RunArgs, usage};
+use super::{AgainstArgs, CliError, CommonArgs, CompareArgs, CpuList, GateArgs, RunArgs, usage};
 
 /// The body of requests to the stub, unless another is given.
 const STUB_BODY: &str = r#"{"prompt":"How late is late?","max_tokens":64}"#;
@@ -117,9 +117,11 @@ impl GateArgs {
     pub fn rules(&self) -> Result<Vec<Rule>, CliError> {
         parse_rules(&self.sla)
     }
+}
 
+impl AgainstArgs {
     /// The rules against the baseline.
-    pub fn relative_rules(&self) -> Result<Vec<Relative>, CliError> {
+    pub fn rules(&self) -> Result<Vec<Relative>, CliError> {
         let parse =
             |text: &String| text.parse().map_err(|error| CliError::Usage(format!("--sla-against: {error}")));
         self.sla_against.iter().map(parse).collect()
