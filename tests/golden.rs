@@ -17,7 +17,7 @@ use hairspring::load::server_timing::ServerTiming;
 use hairspring::load::time::Nanos;
 use hairspring::plan::Plan;
 use hairspring::record::{Distribution, Recorded, Recorder};
-use hairspring::report::{Comparison, Design, Inputs, LogFile, Report, json, text};
+use hairspring::report::{Beside, Comparison, Design, Inputs, LogFile, Report, json, text};
 
 #[derive(Parser)]
 struct Compare {
@@ -34,9 +34,9 @@ struct Run {
 #[test]
 fn a_comparison_is_shown_like_this() {
     let args = Compare::parse_from(["compare", "-n", "200", "-c", "10", "--rounds", "2"]).args;
-    let [baseline, optimized] = args.plans(&[0, 1]).unwrap();
-    let slow = [round(&baseline, 0, Nanos::from_millis(450)), round(&baseline, 1, Nanos::from_millis(470))];
-    let fast = [round(&optimized, 0, Nanos::from_millis(12)), round(&optimized, 1, Nanos::from_millis(11))];
+    let [baseline, optimized] = &args.plans(&[0, 1]).unwrap()[..] else { panic!("two sides") };
+    let slow = [round(baseline, 0, Nanos::from_millis(450)), round(baseline, 1, Nanos::from_millis(470))];
+    let fast = [round(optimized, 0, Nanos::from_millis(12)), round(optimized, 1, Nanos::from_millis(11))];
     let mut outputs = Outputs::default();
     for (r, (b, o)) in slow.iter().zip(&fast).enumerate() {
         outputs.add(r as u32, &b.recorded.digests, &o.recorded.digests);
@@ -45,9 +45,9 @@ fn a_comparison_is_shown_like_this() {
         .map(|o| o.map(str::to_owned).to_vec())
         .to_vec();
     let comparison = Comparison::new(
-        report(&baseline, &slow, Vec::new()),
-        report(&optimized, &fast, Vec::new()),
-        Design { order, outputs, ..Design::default() },
+        report(baseline, &slow, Vec::new()),
+        report(optimized, &fast, Vec::new()),
+        Design { order, beside: vec![Beside { outputs, ..Beside::default() }], ..Design::default() },
     );
     assert_golden("comparison.txt", &text::comparison(&comparison));
     round_trip(&comparison);

@@ -2,11 +2,15 @@
 
 use std::path::Path;
 
+use hairspring::analyze::gate::SlaVerdict;
 use hairspring::cli::GateArgs;
 use hairspring::report::json::Saved;
-use hairspring::report::{Report, text};
+use hairspring::report::text;
 
 use super::{Console, Failure, Judgement, nothing_completed};
+
+/// Why a ranking cannot stand for one earlier run.
+const SEVERAL: &str = "it is a ranking of several judged variants; take one from `compare --judge NAME`";
 
 pub(crate) fn execute(args: &GateArgs, console: &mut Console<'_>) -> Result<u8, Failure> {
     let (rules, relative) = (args.rules()?, args.relative_rules()?);
@@ -14,28 +18,31 @@ pub(crate) fn execute(args: &GateArgs, console: &mut Console<'_>) -> Result<u8, 
     let unusable =
         |error: &dyn std::fmt::Display| Failure::environment(format!("cannot judge {path}: {error}"));
     let saved = read(&args.report)?;
-    let (sla, validity, outputs, reports) = match &saved {
-        Saved::Report(report) => (report.judge(&rules), report.validity.verdict, None, vec![report.as_ref()]),
-        Saved::Comparison(c) => {
-            (c.judge(&rules), c.validity, c.outputs_identical, vec![&c.baseline, &c.optimized])
-        }
-    };
-    let mut sla = sla.map_err(|error| unusable(&error))?;
+    let mut verdicts = saved.judge(&rules).map_err(|error| unusable(&error))?;
     if let Some(path) = &args.against {
+        let against = |error: &dyn std::fmt::Display| {
+            unusable(&format!("against {}: {error}", path.display()))
+        };
         let baseline = read(path)?;
-        let judged = judged_side(&saved).judge_against(judged_side(&baseline), &relative, sla);
-        sla = judged.map_err(|error| unusable(&format!("against {}: {error}", path.display())))?;
+        let theirs = baseline.judge(&[]).map_err(|error| against(&error))?;
+        let [(theirs, _)] = theirs[..] else { return Err(against(&SEVERAL)) };
+        for (report, sla) in &mut verdicts {
+            *sla = report
+                .judge_against(theirs, &relative, sla.clone())
+                .map_err(|error| against(&error))?;
+        }
     }
-    console.print(&text::gate(&sla, &saved));
-    let nothing = reports.iter().any(|report| nothing_completed(report, console));
+    console.print(&text::gate(&verdicts, &saved));
+    let nothing = saved.reports().iter().any(|report| nothing_completed(report, console));
+    let sla = SlaVerdict::together(verdicts.iter().map(|(_, sla)| sla.verdict));
     let judgement = Judgement {
         interrupted: false,
         environment_failed: console.print_failed || nothing,
         asked: true,
-        validity,
+        validity: saved.validity(),
         strict: args.strict,
-        sla: sla.verdict,
-        outputs_differ: outputs == Some(false),
+        sla: sla.unwrap_or(SlaVerdict::NotEvaluated),
+        outputs_differ: saved.outputs_identical() == Some(false),
         on_inconclusive: args.on_inconclusive,
     };
     Ok(judgement.conclude(console))
@@ -47,12 +54,4 @@ fn read(path: &Path) -> Result<Saved, Failure> {
     };
     let bytes = std::fs::read(path).map_err(|error| unusable(&error))?;
     Saved::parse(&bytes).map_err(|error| unusable(&error))
-}
-
-/// The report itself; of a comparison, its optimized side.
-fn judged_side(saved: &Saved) -> &Report {
-    match saved {
-        Saved::Report(report) => report,
-        Saved::Comparison(comparison) => &comparison.optimized,
-    }
 }

@@ -1,6 +1,6 @@
 //! `hairspring run`: one target, one round.
 
-use hairspring::analyze::gate::Rule;
+use hairspring::analyze::gate;
 use hairspring::cli::RunArgs;
 use hairspring::output::OutDir;
 use hairspring::report::{Inputs, Report, json, text};
@@ -17,7 +17,7 @@ pub(crate) fn execute(args: &RunArgs, console: &mut Console<'_>) -> Result<u8, F
     let host = host::read();
     console.progress(&format!("measuring: {}", series.plan.load_in_words()));
     series.measure(&dir, 0, &stop)?;
-    let rules: Vec<Rule> = series.plan.sla.iter().filter_map(|text| text.parse().ok()).collect();
+    let rules = gate::rules(&series.plan.sla);
     let report = Report::new(Inputs {
         plan: &series.plan,
         host: &host,

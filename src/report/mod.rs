@@ -28,15 +28,17 @@ pub mod json;
 mod kernel;
 mod mix;
 mod probe;
+mod ranking;
 mod round;
 pub mod text;
 
-pub use comparison::{COMPARISON_SCHEMA, Comparison, Design, Noise};
+pub use comparison::{Beside, COMPARISON_SCHEMA, Comparison, Design, Noise};
 use intervals::Intervals;
 use json::{SavedBatch, SavedHistogram};
 pub use kernel::Kernel;
 pub use mix::TemplateRow;
 pub use probe::{Beyond, ProbeReport};
+pub use ranking::{Contest, RANKING_SCHEMA, RankedVariant, Ranking};
 pub use round::{Lateness, RoundReport, ThreadRow};
 
 /// The version of [`Report`].
