@@ -96,10 +96,7 @@ pub(super) fn positive(name: &str, figures: &Figures) -> Option<f64> {
 }
 
 /// The figure of this name on both sides of each round that has it on both.
-fn pairs<'a>(
-    name: &str,
-    rounds: impl IntoIterator<Item = (&'a Figures, &'a Figures)>,
-) -> Vec<(f64, f64)> {
+fn pairs<'a>(name: &str, rounds: impl IntoIterator<Item = (&'a Figures, &'a Figures)>) -> Vec<(f64, f64)> {
     rounds.into_iter().filter_map(|(a, b)| Some((positive(name, a)?, positive(name, b)?))).collect()
 }
 

@@ -21,10 +21,10 @@ pub use files::{parse_replay, parse_requests};
 use stages::parse_stages;
 pub use stages::{ArrivalsArg, Stages};
 pub use values::CpuList;
-pub use variants::Variant;
 use values::{
     parse_cpus, parse_extent, parse_keepalive, parse_mix, parse_model, parse_preset, parse_rate, parse_share,
 };
+pub use variants::Variant;
 use variants::{parse_figure, parse_models, parse_variant};
 
 /// What is wrong with the command line.

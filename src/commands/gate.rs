@@ -20,16 +20,13 @@ pub(crate) fn execute(args: &GateArgs, console: &mut Console<'_>) -> Result<u8, 
     let saved = read(&args.report)?;
     let mut verdicts = saved.judge(&rules).map_err(|error| unusable(&error))?;
     if let Some(path) = &args.against {
-        let against = |error: &dyn std::fmt::Display| {
-            unusable(&format!("against {}: {error}", path.display()))
-        };
+        let against =
+            |error: &dyn std::fmt::Display| unusable(&format!("against {}: {error}", path.display()));
         let baseline = read(path)?;
         let theirs = baseline.judge(&[]).map_err(|error| against(&error))?;
         let [(theirs, _)] = theirs[..] else { return Err(against(&SEVERAL)) };
         for (report, sla) in &mut verdicts {
-            *sla = report
-                .judge_against(theirs, &relative, sla.clone())
-                .map_err(|error| against(&error))?;
+            *sla = report.judge_against(theirs, &relative, sla.clone()).map_err(|error| against(&error))?;
         }
     }
     console.print(&text::gate(&verdicts, &saved));

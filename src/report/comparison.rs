@@ -125,7 +125,8 @@ impl Comparison {
         let again = noise.as_ref().map_or(Verdict::Valid, |noise| noise.again.validity.verdict);
         let worse = baseline.validity.verdict.max(optimized.validity.verdict).max(again);
         let partial = baseline.partial || optimized.partial;
-        let sla = refusal(&gate::rules(&optimized.plan.sla), partial, worse).unwrap_or_else(|| optimized.sla.clone());
+        let sla = refusal(&gate::rules(&optimized.plan.sla), partial, worse)
+            .unwrap_or_else(|| optimized.sla.clone());
         Self {
             schema: COMPARISON_SCHEMA.to_owned(),
             tool: Tool::this(),

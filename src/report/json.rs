@@ -55,7 +55,9 @@ pub enum BadReport {
     #[error("it is not a report of this version: {0}")]
     Json(#[from] serde_json::Error),
     /// Another schema.
-    #[error("its schema is {0}; this program reads {REPORT_SCHEMA}, {COMPARISON_SCHEMA} and {RANKING_SCHEMA}")]
+    #[error(
+        "its schema is {0}; this program reads {REPORT_SCHEMA}, {COMPARISON_SCHEMA} and {RANKING_SCHEMA}"
+    )]
     Schema(String),
     /// A histogram is missing or broken.
     #[error("its histogram `{0}` is missing or damaged")]

@@ -109,7 +109,8 @@ impl Ranking {
         let said = ranking::conclusion(&standings, &pairs, &contest.figure, criteria.confidence);
         let conclusion = sides.chain([said]).collect::<Vec<_>>().join(" ");
         let again = noise.iter().map(|noise| noise.again.validity.verdict);
-        let validity = reports.iter().map(|r| r.validity.verdict).chain(again).max().unwrap_or(Verdict::Valid);
+        let validity =
+            reports.iter().map(|r| r.validity.verdict).chain(again).max().unwrap_or(Verdict::Valid);
         let partial = reports.iter().any(|report| report.partial);
         let (created_unix_ms, seed) = (reports[0].created_unix_ms, reports[0].plan.seed);
         // the first has nobody beside it

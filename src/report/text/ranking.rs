@@ -74,7 +74,8 @@ fn heading(text: &mut String, ranking: &Ranking) {
             "" => String::new(),
             flags => format!("  ({})", super::clean(flags)),
         };
-        let _ = writeln!(text, "  {name:<width$} {}{load}{flags}", target(&variant.report.plan), width = width.0);
+        let _ =
+            writeln!(text, "  {name:<width$} {}{load}{flags}", target(&variant.report.plan), width = width.0);
     }
     text.push('\n');
 }
