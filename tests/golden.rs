@@ -63,7 +63,9 @@ fn a_ranking_is_shown_like_this() {
     let rounds: Vec<Vec<Round>> = plans
         .iter()
         .zip(queues)
-        .map(|(plan, queue)| (0..8).map(|r| round(plan, r, queue + Nanos::from_millis((r % 2).into()))).collect())
+        .map(|(plan, queue)| {
+            (0..8).map(|r| round(plan, r, queue + Nanos::from_millis((r % 2).into()))).collect()
+        })
         .collect();
     let beside = |other: &Vec<Round>| {
         let mut outputs = Outputs::default();
