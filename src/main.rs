@@ -37,11 +37,14 @@ enum Command {
         hairspring run --stub pool --workers 4 --service exp:2ms"
     )]
     Run(Box<RunArgs>),
-    /// Measure baseline against optimized: by default the stub with one thread against the stub with a pool
+    /// Measure baseline against optimized, or several variants: by default the stub with one thread against the stub with a pool
     #[command(after_help = "Examples:\n  hairspring compare\n  hairspring compare --preset founding\n  \
         hairspring compare --baseline-url http://127.0.0.1:8001/v1 --optimized-url http://127.0.0.1:8002/v1 \
         --body '{\"prompt\":\"x\"}' --rounds 5\n  hairspring compare --baseline-url http://127.0.0.1:8001/ \
-        --baseline-cmd 'python3 app.py --port 8001' --optimized-stub threads --ignore-output")]
+        --baseline-cmd 'python3 app.py --port 8001' --optimized-stub threads --ignore-output\n  \
+        hairspring compare --stub all --rank-by p99\n  hairspring compare http://127.0.0.1:8001/ \
+        --variant 'on: --keepalive on' --variant 'off: --keepalive off' --variant 'few: -c 4'\n\nOf two, the SLA of the \
+        optimized side decides; of variants that of every one, unless --judge names some.")]
     Compare(Box<CompareArgs>),
     /// Judge a saved report by SLA rules, without measuring
     #[command(

@@ -57,7 +57,7 @@ pub enum RunError {
     },
     /// Something answers at the URL before the command was started.
     #[error(
-        "something answers at {0} already, before `--{1}-cmd` was started: stop it, or leave the command out"
+        "something answers at {0} already, before the command of {1} was started: stop it, or leave the command out"
     )]
     Occupied(String, String),
     /// The engine that was asked for.

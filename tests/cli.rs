@@ -87,6 +87,49 @@ fn loads_that_make_no_sense() {
 }
 
 #[test]
+fn variants_that_cannot_be_compared() {
+    for (flags, variants, says) in [
+        ("--stub pool", &[][..], "nothing to compare"),
+        ("URL", &[], "nothing to compare"),
+        ("--cmd x", &[], "nothing to compare"),
+        ("URL", &["a: -c 1"], "from 2 to 16"),
+        ("URL", &["a: -c 1", "a: -c 2"], "two with the name a"),
+        ("URL --aa", &["a:", "a-again: -c 2"], "two with the name a-again"),
+        ("--stub all", &["pool: --workers 9"], "two with the name pool"),
+        ("URL", &["a -c 1", "b: -c 2"], "NAME: FLAGS"),
+        ("URL", &["a/b: -c 1", "b: -c 2"], "letters, digits"),
+        ("URL", &["../a: -c 1", "b: -c 2"], "letters, digits"),
+        ("URL", &["target: -c 1", "b: -c 2"], "another name"),
+        ("URL", &["a: --body 'open", "b:"], "variant a: missing closing quote"),
+        ("URL", &["a:", "b: --frobnicate"], "variant b: unexpected argument '--frobnicate'"),
+        ("URL", &["a:", "b: --keepalive maybe"], "variant b: invalid value 'maybe'"),
+        ("URL", &["a:", "b: -n 5 -c 20"], "variant b: -n 5 is less than -c 20"),
+        ("URL -n 5", &["a: -c 1", "b: -c 20"], "variant b: -n 5 is less than -c 20"),
+        ("URL", &["a:", "b: --rounds 7"], "variant b: unexpected argument '--rounds'"),
+        ("URL", &["a:", "b: --seed 7"], "variant b: --seed is of the whole comparison"),
+        ("URL", &["a:", "b: --out there"], "variant b: --out is of the whole"),
+        ("URL", &["a:", "b: --sla p95"], "variant b: "),
+        ("URL", &["a:", "b: --workers 3"], "variant b: --workers"),
+        ("URL", &["a:", "b: --stub octopus"], "variant b: invalid value 'octopus'"),
+        ("URL", &["a:", "b: --stub all"], "variant b: --stub all is several"),
+        ("URL", &["a:", "b: https://127.0.0.1/"], "variant b: "),
+        ("--stub all", &["b: --cmd x"], "variant b: what does it measure"),
+        ("", &["a: -c 1", "b: -c 2"], "variant a: what does it measure"),
+        ("--baseline-stub pool", &["a: URL", "b: URL"], "--baseline-stub names one of two"),
+        ("--optimized-url URL --stub all", &[], "--optimized-url names one of two"),
+        ("URL --stub pool", &["a:", "b:"], "--stub"),
+        ("URL --judge c", &["a:", "b:"], "--judge c: no variant"),
+        ("--judge baseline", &[], "are for variants"),
+        ("--rank-by p95", &[], "are for variants"),
+        ("--stub all --rank-by p42", &[], "p99.9 or mean"),
+        ("--stub all --rounds 0", &[], "--rounds 0"),
+    ] {
+        let variants: Vec<&str> = variants.iter().flat_map(|variant| ["--variant", variant]).collect();
+        refused(&format!("compare {flags}"), &variants, says);
+    }
+}
+
+#[test]
 fn urls_that_cannot_be_measured() {
     for (url, says) in [
         ("http://", "no host"),

@@ -15,6 +15,7 @@ mod files;
 mod planning;
 mod stages;
 mod values;
+mod variants;
 
 pub use files::{parse_replay, parse_requests};
 use stages::parse_stages;
@@ -23,6 +24,8 @@ pub use values::CpuList;
 use values::{
     parse_cpus, parse_extent, parse_keepalive, parse_mix, parse_model, parse_preset, parse_rate, parse_share,
 };
+pub use variants::Variant;
+use variants::{parse_figure, parse_models, parse_variant};
 
 /// What is wrong with the command line.
 #[derive(Debug, thiserror::Error)]
@@ -327,9 +330,37 @@ pub struct RunArgs {
     pub common: CommonArgs,
 }
 
+/// What variants measure.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "More than two")]
+pub struct TargetArgs {
+    /// What variants measure that name nothing of their own
+    #[arg(value_name = "URL", conflicts_with = "stub_model")]
+    pub url: Option<String>,
+    /// The same, the stub with this threading model; or all: each of the four models is a variant
+    #[arg(long = "stub", value_name = "MODEL|all", value_parser = parse_models)]
+    pub stub_model: Option<String>,
+    /// Start the server at the URL with this command in each round (sh -c), wait until it answers, stop it
+    #[arg(long, value_name = "CMD", conflicts_with = "stub_model")]
+    pub cmd: Option<String>,
+}
+
 /// `hairspring compare`
 #[derive(Debug, Clone, Args)]
 pub struct CompareArgs {
+    /// What the variants measure.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// One of several that are compared, as in 'off: --keepalive off': its flags are those of run, and win over those given
+    /// for all; can be repeated
+    #[arg(long, value_name = "NAME: FLAGS", value_parser = parse_variant, help_heading = "More than two")]
+    pub variant: Vec<Variant>,
+    /// Variants that the gate judges; can be repeated [default: every one]
+    #[arg(long, value_name = "NAME", help_heading = "More than two")]
+    pub judge: Vec<String>,
+    /// The figure that ranks variants: p50, p90, p95, p99, p99.9, mean [default: the first percentile of --sla]
+    #[arg(long, value_name = "FIGURE", value_parser = parse_figure, help_heading = "More than two")]
+    pub rank_by: Option<String>,
     /// Threading model of the stub as baseline: single, threads, pool, per-core [default: single]
     #[arg(long, value_name = "MODEL", value_parser = parse_model, conflicts_with = "baseline_url")]
     pub baseline_stub: Option<String>,
@@ -351,13 +382,13 @@ pub struct CompareArgs {
     /// How long a started server may take until its URL answers
     #[arg(long, value_name = "TIME", default_value = "30s")]
     pub ready_timeout: Nanos,
-    /// Rounds; each measures both, in random order, on fresh servers [default: 3]
+    /// Rounds; each measures all, in random order, on fresh servers [default: 3; of variants as many as all pairs need]
     #[arg(long, value_name = "N")]
     pub rounds: Option<u32>,
     /// The least change that counts as faster or slower, as in 2% or 0.5%
     #[arg(long, value_name = "SHARE%", default_value = "2%", value_parser = parse_share)]
     pub min_effect: f64,
-    /// Measure the baseline twice in each round; what A against A leaves possible is never called a difference
+    /// Measure the baseline (or the first variant) twice in each round; what A against A leaves possible is never called a difference
     #[arg(long)]
     pub aa: bool,
     /// Add rounds until the change of the percentiles in --sla is known to ± this, as in 3%; looks are planned and share the
@@ -382,7 +413,8 @@ pub struct CompareArgs {
 /// `hairspring gate`
 #[derive(Debug, Clone, Args)]
 pub struct GateArgs {
-    /// A report.json or comparison.json; of a comparison, the optimized side is judged
+    /// A report.json, comparison.json or ranking.json; of a comparison, the optimized side is judged, of a ranking, what
+    /// was judged then
     #[arg(value_name = "REPORT.json")]
     pub report: PathBuf,
     /// A rule, as in 'p95<=800ms', 'errors<1%', 'throughput>=500/s'; can be repeated

@@ -3,6 +3,7 @@
 
 use crate::analyze::gate::{Relative, Rule};
 use crate::analyze::paired::{Criteria, Sequential};
+use crate::analyze::ranking;
 use crate::analyze::summary::TABLED;
 use crate::load::schedule::{Extent, Load};
 use crate::load::time::Nanos;
@@ -12,6 +13,7 @@ use crate::preset::{PRESETS, Preset};
 use super::values::{
     announces_body, check_method, is_loopback, parse_header, parse_ok, parse_rules, parse_url,
 };
+use super::variants::Side;
 use super::{AgainstArgs, CliError, CommonArgs, CompareArgs, CpuList, GateArgs, RunArgs, usage};
 
 /// The body of requests to the stub, unless another is given.
@@ -45,71 +47,82 @@ impl RunArgs {
 }
 
 impl CompareArgs {
-    /// The plans of baseline and optimized; they differ in their target alone.
-    pub fn plans(&self, allowed: &[usize]) -> Result<[Plan; 2], CliError> {
+    /// The plans of baseline and optimized, which differ in their target alone; or of each variant.
+    pub fn plans(&self, allowed: &[usize]) -> Result<Vec<Plan>, CliError> {
         let preset = self.preset.unwrap_or(PRESETS[0]);
+        let sides = self.sides()?;
+        let ranked = !self.variants().is_empty();
+        let few = if ranked { ranking::rounds_needed(sides.len()) as u32 } else { 0 };
         let (flag, rounds) = match self.until {
             Some(_) => ("--max-rounds", self.max_rounds.unwrap_or(UNTIL_ROUNDS)),
-            None => ("--rounds", self.rounds.unwrap_or(preset.rounds)),
+            None => ("--rounds", self.rounds.unwrap_or(preset.rounds.max(few))),
         };
         if rounds == 0 || rounds > 1_000 {
             return usage(format!("{flag} {rounds}: from 1 to 1000"));
         }
-        let urls =
-            [&self.baseline_url, &self.optimized_url].map(|url| url.as_deref().map(parse_url).transpose());
-        let [baseline_url, optimized_url] = urls;
-        let urls = [baseline_url?, optimized_url?];
-        let commands = [&self.baseline_cmd, &self.optimized_cmd];
-        let any_stub = urls.iter().any(Option::is_none);
-        let any_started = any_stub || commands.iter().any(|c| c.is_some());
+        let any_stub = sides.iter().any(|side| side.url.is_none());
+        let any_started = sides.iter().any(Side::is_started);
         self.common.refuse_idle_flags(any_stub, any_started)?;
-        let local = any_started || urls.iter().flatten().any(is_loopback);
-        let cpus = self.common.processors(allowed, local)?;
-        let default_rule = ["p95<=800ms".to_owned()];
-        let sla = if self.common.tool.sla.is_empty() { &default_rule[..] } else { &self.common.tool.sla };
-        let rules = parse_rules(sla)?;
-        let models = [
-            self.baseline_stub.as_deref().unwrap_or("single"),
-            self.optimized_stub.as_deref().unwrap_or("pool"),
-        ];
-        let mut plans = Vec::with_capacity(2);
-        for (side, url) in urls.into_iter().enumerate() {
-            let server = match (&url, commands[side]) {
-                (None, _) => Server::Stub(self.common.stub(models[side], preset, &cpus.server)),
-                (Some(_), Some(command)) => Server::Command {
-                    command: command.clone(),
-                    cpus: cpus.server.clone(),
-                    ready_timeout: self.ready_timeout,
-                },
-                (Some(_), None) => Server::External,
-            };
-            let name = ["baseline", "optimized"][side].to_owned();
-            let target = Target { name, url, server };
-            let digest = self.common.request.digest || !self.ignore_output;
-            plans.push(self.common.plan(target, preset, &cpus, &rules, digest, rounds)?);
-        }
-        Ok(plans.try_into().expect("there are two sides"))
+        let local = any_started || sides.iter().filter_map(|side| side.url.as_ref()).any(is_loopback);
+        let plan = |side: Side| {
+            let name = side.name.clone();
+            let plan = self.plan(side, preset, allowed, local, rounds);
+            plan.map_err(|error| if ranked { error.of(&name) } else { error })
+        };
+        sides.into_iter().map(plan).collect()
     }
-}
 
-impl CompareArgs {
-    /// What makes a difference, and with `--until` the rule that adds rounds; `plan` is one of the [`plans`](Self::plans).
+    fn plan(
+        &self,
+        side: Side,
+        preset: Preset,
+        allowed: &[usize],
+        local: bool,
+        rounds: u32,
+    ) -> Result<Plan, CliError> {
+        let Side { name, url, model, command, common } = side;
+        let cpus = common.processors(allowed, local)?;
+        let default_rule = ["p95<=800ms".to_owned()];
+        let sla = if common.tool.sla.is_empty() { &default_rule[..] } else { &common.tool.sla };
+        let rules = parse_rules(sla)?;
+        let server = match (&url, command) {
+            (None, _) => Server::Stub(common.stub(&model, preset, &cpus.server)),
+            (Some(_), Some(command)) => {
+                Server::Command { command, cpus: cpus.server.clone(), ready_timeout: self.ready_timeout }
+            }
+            (Some(_), None) => Server::External,
+        };
+        let digest = common.request.digest || !self.ignore_output;
+        common.plan(Target { name, url, server }, preset, &cpus, &rules, digest, rounds)
+    }
+
+    /// What makes a difference, and with `--until` the rule that adds rounds; `plan` is the first of the
+    /// [`plans`](Self::plans).
     pub fn criteria(&self, plan: &Plan) -> (Criteria, Option<Sequential>) {
         let Some(until) = self.until else {
             return (Criteria { min_effect: self.min_effect, ..Criteria::default() }, None);
         };
-        let metrics =
-            plan.sla.iter().filter_map(|text| Some(text.parse::<Rule>().ok()?.metric().to_string()));
-        let name =
-            |metric: String| TABLED.iter().find(|(_, p)| p.to_string() == metric).map(|(name, _)| *name);
-        let mut figures: Vec<String> = metrics.filter_map(name).map(str::to_owned).collect();
+        let mut figures = tabled(&plan.sla);
         figures.dedup();
-        if figures.is_empty() {
-            figures.push("p50".to_owned());
+        if figures.is_empty() || !self.variants().is_empty() {
+            figures = vec![self.figure(plan)];
         }
         let rule = Sequential::new(until, figures, plan.rounds);
         (Criteria { min_effect: self.min_effect, confidence: rule.confidence() }, Some(rule))
     }
+
+    /// The figure that ranks variants.
+    pub fn figure(&self, plan: &Plan) -> String {
+        let asked = || tabled(&plan.sla).into_iter().next();
+        self.rank_by.clone().or_else(asked).unwrap_or_else(|| "p50".to_owned())
+    }
+}
+
+/// The percentiles of rules that every table has.
+fn tabled(sla: &[String]) -> Vec<String> {
+    let metrics = sla.iter().filter_map(|text| Some(text.parse::<Rule>().ok()?.metric().to_string()));
+    let name = |metric: String| TABLED.iter().find(|(_, p)| p.to_string() == metric).map(|(name, _)| *name);
+    metrics.filter_map(name).map(str::to_owned).collect()
 }
 
 impl GateArgs {
@@ -330,7 +343,8 @@ impl CommonArgs {
         Ok(Request { method, headers, body })
     }
 
-    fn refuse_idle_flags(&self, stub: bool, started: bool) -> Result<(), CliError> {
+    /// Flags that do nothing, because nothing is a stub, or nothing is started.
+    pub(super) fn refuse_idle_flags(&self, stub: bool, started: bool) -> Result<(), CliError> {
         if self.stub.is_used() && !stub {
             return usage(
                 "--workers, --service, --work and the other flags of the stub do nothing for a server at a URL: leave \

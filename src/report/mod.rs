@@ -31,16 +31,18 @@ mod kernel;
 pub mod markdown;
 mod mix;
 mod probe;
+mod ranking;
 mod round;
 pub mod text;
 
-pub use comparison::{COMPARISON_SCHEMA, Comparison, Design, Noise};
+pub use comparison::{Beside, COMPARISON_SCHEMA, Comparison, Design, Noise};
 use intervals::Intervals;
 use json::{SavedBatch, SavedHistogram};
-pub use judged::{CaseOutcome, Judged, Subject};
+pub use judged::{CaseOutcome, Judged};
 pub use kernel::Kernel;
 pub use mix::TemplateRow;
 pub use probe::{Beyond, ProbeReport};
+pub use ranking::{Contest, RANKING_SCHEMA, RankedVariant, Ranking};
 pub use round::{Lateness, RoundReport, ThreadRow};
 
 /// The version of [`Report`].
@@ -357,7 +359,7 @@ impl Report {
     }
 
     /// The verdicts against an earlier report, and whether both may be judged.
-    fn regressions(
+    pub(super) fn regressions(
         &self,
         baseline: &Self,
         rules: &[Relative],
