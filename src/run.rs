@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::engine::epoll::EpollEngine;
 use crate::engine::uring;
 use crate::engine::{Clock, Engine, Setup};
-use crate::facts::{ProbeFacts, Round, ThreadReport};
+use crate::facts::{ProbeFacts, Round, ServerFacts, ThreadReport};
 use crate::load::driver::{Driver, Keepalive, Settings};
 use crate::load::io::Stamps;
 use crate::load::request::Requests;
@@ -37,8 +37,10 @@ const START_LEAD: Nanos = Nanos::from_millis(2);
 /// Slices that are over are merged this often: a look costs nothing, and waking us would cost the threads of the load.
 const MERGE_EVERY: Duration = Duration::from_millis(20);
 
+mod memory;
 mod target;
 
+use memory::MemoryWatch;
 pub use target::stub_args;
 use target::{Running, answers, resolve, start_server, stats};
 
@@ -147,10 +149,12 @@ fn measure(
     let mut logs = logs.into_iter();
     let (mut slices, merger) = slicing(plan.interval, threads);
     let load_over = AtomicBool::new(false);
-    let (results, probed, merger) = std::thread::scope(|scope| {
+    let watched = running.process.as_ref().filter(|_| matches!(plan.target.server, Server::Stub(_)));
+    let memory = watched.map(|process| MemoryWatch::new(process.id(), plan.interval));
+    let (results, probed, (merger, memory)) = std::thread::scope(|scope| {
         let merging = std::thread::Builder::new()
             .name("slices".to_owned())
-            .spawn_scoped(scope, || merge_slices(merger, &load_over))
+            .spawn_scoped(scope, || beside_the_load(merger, memory, &load_over))
             .expect("a thread can be started");
         let handles: Vec<_> = (0..threads)
             .map(|thread| {
@@ -175,9 +179,9 @@ fn measure(
         let joined: Vec<_> = handles.into_iter().map(|handle| handle.join()).collect();
         load_over.store(true, Ordering::Release);
         merging.thread().unpark();
-        let merger = unwound(merging.join());
+        let beside = unwound(merging.join());
         let probed = probing.map(|probing| unwound(probing.join()));
-        (joined.into_iter().map(unwound).collect::<Vec<_>>(), probed, merger)
+        (joined.into_iter().map(unwound).collect::<Vec<_>>(), probed, beside)
     });
     let ended = Monotonic.now();
     let t0 = Nanos(start.t0.load(Ordering::Acquire));
@@ -210,6 +214,10 @@ fn measure(
         interrupted: stop.count() > 0 || capped,
         server_survived: None,
         server_failure: None,
+        server_facts: ServerFacts {
+            startup: running.startup,
+            memory: memory.map(|watch| watch.since(t0)).unwrap_or_default(),
+        },
     })
 }
 
@@ -226,13 +234,20 @@ fn plan_of_probe(plan: &Plan, probe: Probe) -> Plan {
     of_probe
 }
 
-/// Beside the load, until it is over.
-fn merge_slices(mut merger: SliceMerger, load_over: &AtomicBool) -> SliceMerger {
+/// Until the load is over: merges slices, and looks at the server's memory.
+fn beside_the_load(
+    mut merger: SliceMerger,
+    mut memory: Option<MemoryWatch>,
+    load_over: &AtomicBool,
+) -> (SliceMerger, Option<MemoryWatch>) {
     while !load_over.load(Ordering::Acquire) {
         merger.merge();
+        if let Some(memory) = &mut memory {
+            memory.look(Monotonic.now());
+        }
         std::thread::park_timeout(MERGE_EVERY);
     }
-    merger
+    (merger, memory)
 }
 
 /// What the ideal server will be fed with, for one thread of an open loop. Our stub says how long it worked on each

@@ -26,21 +26,24 @@ const UNTIL_ROUNDS: u32 = 24;
 impl RunArgs {
     /// The plan, on a machine whose usable processors are `allowed`.
     pub fn plan(&self, allowed: &[usize]) -> Result<Plan, CliError> {
-        let preset = PRESETS[0];
+        let preset = self.preset.unwrap_or(PRESETS[0]);
+        let common = self.common.filled(preset, self.time_scale)?;
+        let rounds = checked_rounds("--rounds", self.rounds.or(self.preset.map(|p| p.rounds)).unwrap_or(1))?;
         let (url, stub) = match (&self.url, &self.stub_model) {
             (Some(url), _) => (Some(parse_url(url)?), None),
-            (None, model) => (None, model.clone()),
+            (None, model) => (None, model.clone().or(Some(preset.model.to_owned()))),
         };
         self.common.refuse_idle_flags(stub.is_some(), stub.is_some())?;
         let local = stub.is_some() || url.as_ref().is_some_and(is_loopback);
-        let cpus = self.common.processors(allowed, local)?;
+        let cpus = common.processors(allowed, local)?;
         let server = match &stub {
-            Some(model) => Server::Stub(self.common.stub(model, preset, &cpus.server)),
+            Some(model) => Server::Stub(common.stub(model, preset, &cpus.server)),
             None => Server::External,
         };
         let target = Target { name: "target".to_owned(), url, server };
-        let rules = parse_rules(&self.common.tool.sla)?;
-        self.common.plan(target, preset, &cpus, &rules, self.common.request.digest, 1)
+        let rules = parse_rules(&common.tool.sla)?;
+        let plan = common.plan(target, preset, &cpus, &rules, common.request.digest, rounds)?;
+        Ok(Plan { scenario: self.preset.map(|preset| preset.scenario(self.time_scale)), ..plan })
     }
 }
 
@@ -52,9 +55,8 @@ impl CompareArgs {
             Some(_) => ("--max-rounds", self.max_rounds.unwrap_or(UNTIL_ROUNDS)),
             None => ("--rounds", self.rounds.unwrap_or(preset.rounds)),
         };
-        if rounds == 0 || rounds > 1_000 {
-            return usage(format!("{flag} {rounds}: from 1 to 1000"));
-        }
+        let rounds = checked_rounds(flag, rounds)?;
+        let common = self.common.filled(preset, 1.0)?;
         let urls =
             [&self.baseline_url, &self.optimized_url].map(|url| url.as_deref().map(parse_url).transpose());
         let [baseline_url, optimized_url] = urls;
@@ -64,7 +66,7 @@ impl CompareArgs {
         let any_started = any_stub || commands.iter().any(|c| c.is_some());
         self.common.refuse_idle_flags(any_stub, any_started)?;
         let local = any_started || urls.iter().flatten().any(is_loopback);
-        let cpus = self.common.processors(allowed, local)?;
+        let cpus = common.processors(allowed, local)?;
         let default_rule = ["p95<=800ms".to_owned()];
         let sla = if self.common.tool.sla.is_empty() { &default_rule[..] } else { &self.common.tool.sla };
         let rules = parse_rules(sla)?;
@@ -75,7 +77,7 @@ impl CompareArgs {
         let mut plans = Vec::with_capacity(2);
         for (side, url) in urls.into_iter().enumerate() {
             let server = match (&url, commands[side]) {
-                (None, _) => Server::Stub(self.common.stub(models[side], preset, &cpus.server)),
+                (None, _) => Server::Stub(common.stub(models[side], preset, &cpus.server)),
                 (Some(_), Some(command)) => Server::Command {
                     command: command.clone(),
                     cpus: cpus.server.clone(),
@@ -86,7 +88,8 @@ impl CompareArgs {
             let name = ["baseline", "optimized"][side].to_owned();
             let target = Target { name, url, server };
             let digest = self.common.request.digest || !self.ignore_output;
-            plans.push(self.common.plan(target, preset, &cpus, &rules, digest, rounds)?);
+            let plan = common.plan(target, preset, &cpus, &rules, digest, rounds)?;
+            plans.push(Plan { scenario: self.preset.map(|preset| preset.scenario(1.0)), ..plan });
         }
         Ok(plans.try_into().expect("there are two sides"))
     }
@@ -110,6 +113,10 @@ impl CompareArgs {
         let rule = Sequential::new(until, figures, plan.rounds);
         (Criteria { min_effect: self.min_effect, confidence: rule.confidence() }, Some(rule))
     }
+}
+
+fn checked_rounds(flag: &str, rounds: u32) -> Result<u32, CliError> {
+    if (1..=1_000).contains(&rounds) { Ok(rounds) } else { usage(format!("{flag} {rounds}: from 1 to 1000")) }
 }
 
 impl GateArgs {
@@ -148,7 +155,8 @@ impl CommonArgs {
         let offered = load.offered()?;
         let measure = load.extent(&offered, preset);
         let connections = self.connections(&offered, preset, measure)?;
-        for (flag, time) in [("--timeout", load.timeout), ("--connect-timeout", load.connect_timeout)] {
+        let timeout = load.timeout.unwrap_or(Nanos::from_millis(preset.timeout_ms));
+        for (flag, time) in [("--timeout", timeout), ("--connect-timeout", load.connect_timeout)] {
             if time == Nanos::ZERO {
                 return usage(format!("{flag} 0 would fail every request: give a time, as in 30s"));
             }
@@ -156,8 +164,9 @@ impl CommonArgs {
         if load.duration == Some(Nanos::ZERO) {
             return usage("-d 0 measures nothing: give a time, as in 10s");
         }
-        if self.tool.interval < INTERVAL_MIN {
-            return usage(format!("--interval {}: at least {INTERVAL_MIN}", self.tool.interval.exact()));
+        let interval = self.tool.interval.unwrap_or(Nanos::from_secs(1));
+        if interval < INTERVAL_MIN {
+            return usage(format!("--interval {}: at least {INTERVAL_MIN}", interval.exact()));
         }
         let threads = self.threads(cpus, connections)?;
         let is_stub = matches!(target.server, Server::Stub(_));
@@ -175,9 +184,9 @@ impl CommonArgs {
             measure,
             keepalive: load.keepalive,
             limits: Limits {
-                timeout: load.timeout,
+                timeout,
                 connect_timeout: load.connect_timeout,
-                drain: load.drain.unwrap_or(load.timeout),
+                drain: load.drain.unwrap_or(timeout),
                 time_cap: load.max_time,
             },
             client: Client {
@@ -192,10 +201,11 @@ impl CommonArgs {
             retry_stale: load.retry_stale,
             digest,
             log: !self.tool.no_log,
-            interval: self.tool.interval,
+            interval,
             seed: load.seed,
             rounds,
             sla: rules.iter().map(ToString::to_string).collect(),
+            scenario: None,
         })
     }
 
@@ -294,7 +304,7 @@ impl CommonArgs {
             work_seed: args.work_seed.unwrap_or(self.load.seed),
             cpus: cpus.to_vec(),
             server_log: args.server_log.clone(),
-            extra: args.extra(),
+            extra: args.extra_with(preset),
         }
     }
 

@@ -21,6 +21,7 @@ use hairspring::sys::signal::StopFlag;
 pub(crate) mod compare;
 pub(crate) mod gate;
 mod material;
+pub(crate) mod presets;
 pub(crate) mod run;
 
 /// Why a command ends without a judgement.

@@ -1,4 +1,4 @@
-//! `hairspring run`: one target, one round.
+//! `hairspring run`: one target, in one round or several.
 
 use hairspring::analyze::gate::Rule;
 use hairspring::cli::RunArgs;
@@ -16,7 +16,15 @@ pub(crate) fn execute(args: &RunArgs, console: &mut Console<'_>) -> Result<u8, F
     let dir = OutDir::create(&args.common.tool.out, &json::render(&series.plan))?;
     let host = host::read();
     console.progress(&format!("measuring: {}", series.plan.load_in_words()));
-    series.measure(&dir, 0, &stop)?;
+    for round in 0..series.plan.rounds {
+        if round > 0 {
+            console.progress(&format!("round {} of {}", round + 1, series.plan.rounds));
+        }
+        series.measure(&dir, 0, &stop)?;
+        if stop.count() > 0 {
+            break;
+        }
+    }
     let rules: Vec<Rule> = series.plan.sla.iter().filter_map(|text| text.parse().ok()).collect();
     let report = Report::new(Inputs {
         plan: &series.plan,
@@ -26,7 +34,7 @@ pub(crate) fn execute(args: &RunArgs, console: &mut Console<'_>) -> Result<u8, F
         rules: &rules,
         logs: series.logs(),
         created_unix_ms: unix_ms(),
-        complete: stop.count() == 0,
+        complete: series.rounds.len() == series.plan.rounds as usize,
     });
     let mut failed = write_failed(&dir, "report.json", &json::render(&report), console);
     failed |= series.export(&dir, console);
