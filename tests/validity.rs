@@ -96,7 +96,7 @@ fn run() -> Run {
             interrupted: false,
             server_survived: Some(true),
             server_failure: None,
-        server_facts: ServerFacts::default(),
+            server_facts: ServerFacts::default(),
             probe: None,
         },
         tally,

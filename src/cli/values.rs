@@ -113,7 +113,8 @@ pub(super) fn parse_model(text: &str) -> Result<String, String> {
 
 pub(super) fn parse_preset(text: &str) -> Result<Preset, String> {
     let names: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
-    let there_are = || format!("`{text}` is not a preset; there are {} (see `hairspring presets`)", names.join(", "));
+    let there_are =
+        || format!("`{text}` is not a preset; there are {} (see `hairspring presets`)", names.join(", "));
     preset::find(text).ok_or_else(there_are)
 }
 

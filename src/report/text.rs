@@ -5,6 +5,7 @@ use std::fmt::Write;
 mod comparison;
 mod instrument;
 mod models;
+mod scenario;
 
 pub use comparison::comparison;
 use comparison::outputs;
@@ -57,6 +58,7 @@ pub fn run(report: &Report) -> String {
         );
     }
     mix(&mut text, report);
+    scenario::scenario(&mut text, report.scenario.as_ref());
     evidence(&mut text, report);
     models::theory(&mut text, report.theory.as_ref());
     models::diagnosis(&mut text, report.diagnosis.as_ref());

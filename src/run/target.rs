@@ -61,7 +61,13 @@ pub(super) fn start_server(
             await_startup(address, stop);
         }
         let startup = since();
-        return Ok(Running { process: Some(process), url, addresses: vec![address], ready: Some(ready), startup });
+        return Ok(Running {
+            process: Some(process),
+            url,
+            addresses: vec![address],
+            ready: Some(ready),
+            startup,
+        });
     }
     let url = url.clone().expect("only a stub has no URL of its own");
     let process = match server {
@@ -83,7 +89,8 @@ pub(super) fn start_server(
 /// Until `/health/startup` is answered 200; a server that never says so is measured as it is.
 fn await_startup(address: SocketAddr, stop: &StopFlag) {
     let until = Monotonic.now() + STARTUP_PATIENCE;
-    let started = || server::get(address, "localhost", STARTUP_PATH, PROBE_PATIENCE).is_ok_and(|(s, _)| s == 200);
+    let started =
+        || server::get(address, "localhost", STARTUP_PATH, PROBE_PATIENCE).is_ok_and(|(s, _)| s == 200);
     while Monotonic.now() < until && stop.count() == 0 && !started() {
         std::thread::sleep(STARTUP_PAUSE);
     }
