@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::diagnose::{Check, judged, not_evaluable};
+use super::validity::Verdict;
 use crate::facts::Round;
 use crate::load::time::Nanos;
 use crate::plan::{Plan, Server};
@@ -54,12 +55,12 @@ pub struct Findings {
 }
 
 /// Of one target over all rounds; none where no preset was named.
-pub fn findings(plan: &Plan, rounds: &[Round], tally: &Tally) -> Option<Findings> {
+pub fn findings(plan: &Plan, rounds: &[Round], tally: &Tally, verdict: Verdict) -> Option<Findings> {
     let scenario = plan.scenario.as_ref()?;
     let mut findings = Findings {
         preset: scenario.preset.clone(),
         time_scale: scenario.time_scale,
-        notes: notes(plan, scenario.time_scale),
+        notes: notes(plan, scenario.time_scale, verdict),
         checks: Vec::new(),
         stages: stages::of(plan, rounds),
         first_against_later: None,
@@ -79,8 +80,14 @@ pub fn findings(plan: &Plan, rounds: &[Round], tally: &Tally) -> Option<Findings
     Some(findings)
 }
 
-fn notes(plan: &Plan, time_scale: f64) -> Vec<String> {
+fn notes(plan: &Plan, time_scale: f64, verdict: Verdict) -> Vec<String> {
     let mut notes = Vec::new();
+    if verdict == Verdict::Invalid {
+        notes.push(
+            "the run is INVALID: the instrument was disturbed, and what follows may be its own doing"
+                .to_owned(),
+        );
+    }
     if time_scale != 1.0 {
         notes.push(format!(
             "a trial: durations and numbers of requests are {time_scale} of the preset's, so its figures are not those of the \

@@ -272,7 +272,7 @@ impl Report {
             evidence: attribution::evidence(plan, rounds, &tally),
             theory: Some(theory::theory(plan, rounds, &tally)),
             diagnosis: Some(diagnose::diagnose(plan, rounds)),
-            scenario: scenario::findings(plan, rounds, &tally),
+            scenario: scenario::findings(plan, rounds, &tally, validity.verdict),
             validity,
             sla,
             rounds: rounds

@@ -139,7 +139,7 @@ fn follow(
     );
     let evidence = Evidence {
         // Only for the worse: more throughput or less memory is no complaint.
-        figure: 100.0 * if figure == "throughput" { (-growth).max(0.0) } else { growth.max(0.0) },
+        figure: 100.0 * (if figure == "throughput" { -growth } else { growth }).max(0.0) + 0.0,
         limit: GROWTH_MAX,
         unit: PERCENT,
         statistic: Some(statistic),

@@ -58,7 +58,7 @@ pub(super) fn judge(plan: &Plan, rounds: &[Round], findings: &mut Findings) {
                 format!("{:+.1} %, but {}", 100.0 * effect.change, effect.reason),
             ),
             Some([low, high]) => {
-                let percent = |share: f64| format!("{:+.1}", 100.0 * share);
+                let percent = |share: f64| format!("{:.1}", 100.0 * share);
                 let warm = found.warm_after.map_or(String::new(), |n| format!("; warm after {n} requests"));
                 let meaning = format!(
                     "the first request of {what} is {} % slower ({} to {} % with 95 %, over {} rounds){warm}",

@@ -39,8 +39,8 @@ pub(super) fn scenario(text: &mut String, findings: Option<&Findings>) {
     }
     for check in &findings.checks {
         let word = match check.outcome {
-            Outcome::Pass => "yes",
-            Outcome::Fail => "NO",
+            Outcome::Pass => "passes",
+            Outcome::Fail => "FAILS",
             Outcome::NotEvaluable => "not evaluated",
         };
         let figure =
