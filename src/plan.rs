@@ -9,6 +9,7 @@ use crate::load::driver::Keepalive;
 use crate::load::io::Stamps;
 use crate::load::schedule::{Arrivals, Extent, Load, Rate, RateAt, UsersAt};
 use crate::load::time::Nanos;
+use crate::preset::Scenario;
 use crate::record::OkStatuses;
 
 mod helpers;
@@ -58,6 +59,9 @@ pub struct Plan {
     pub rounds: u32,
     /// The gate's rules, in canonical form.
     pub sla: Vec<String>,
+    /// The preset it was made from, where one was named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scenario: Option<Scenario>,
 }
 
 /// What is measured.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::engine::epoll::EpollEngine;
 use crate::engine::uring;
 use crate::engine::{Clock, Engine, Setup};
-use crate::facts::{HelperReport, ProbeFacts, Round, ThreadReport};
+use crate::facts::{HelperReport, ProbeFacts, Round, ServerFacts, ThreadReport};
 use crate::load::driver::{Driver, Keepalive, Settings};
 use crate::load::io::Stamps;
 use crate::load::request::Requests;
@@ -36,8 +36,10 @@ use crate::worker::{self, Wait};
 /// From the moment all threads are ready to t0.
 const START_LEAD: Nanos = Nanos::from_millis(2);
 
+mod memory;
 mod target;
 
+use memory::MemoryWatch;
 pub use target::stub_args;
 use target::{Running, answers, resolve, start_server, stats};
 
@@ -146,10 +148,13 @@ fn measure(
     let mut logs = logs.into_iter();
     let (mut slices, merger) = slicing(plan.interval, threads);
     let load_over = AtomicBool::new(false);
-    let (results, probed, merger, helpers) = std::thread::scope(|scope| {
+    let watched = running.process.as_ref().filter(|_| matches!(plan.target.server, Server::Stub(_)));
+    let memory = watched.map(|process| MemoryWatch::new(process.id(), plan.interval));
+    let beside = Beside { merger, memory };
+    let (results, probed, beside, helpers) = std::thread::scope(|scope| {
         let merging = std::thread::Builder::new()
             .name("slices".to_owned())
-            .spawn_scoped(scope, || merge_slices(merger, plan, &load_over))
+            .spawn_scoped(scope, || beside.until(&load_over, plan))
             .expect("a thread can be started");
         let handles: Vec<_> = (0..threads)
             .map(|thread| {
@@ -176,10 +181,10 @@ fn measure(
         load_over.store(true, Ordering::Release);
         merging.thread().unpark();
         let main = main.end();
-        let (merger, merging) = unwound(merging.join());
+        let (beside, merging) = unwound(merging.join());
         let probed = probing.map(|probing| unwound(probing.join()));
         let results: Vec<_> = joined.into_iter().map(unwound).collect();
-        (results, probed, merger, vec![main, merging])
+        (results, probed, beside, vec![main, merging])
     });
     let ended = Monotonic.now();
     let t0 = Nanos(start.t0.load(Ordering::Acquire));
@@ -193,7 +198,7 @@ fn measure(
     }
     let probe =
         probed.transpose().map_err(|source| RunError::Instrument { what: "the probe failed", source })?;
-    recorded.slices = merger.finish(t0);
+    recorded.slices = beside.merger.finish(t0);
     recorded.measured.close_round();
     recorded.path.close();
     recorded.warmup.close_round();
@@ -213,6 +218,10 @@ fn measure(
         interrupted: stop.count() > 0 || capped,
         server_survived: None,
         server_failure: None,
+        server_facts: ServerFacts {
+            startup: running.startup,
+            memory: beside.memory.map(|watch| watch.since(t0)).unwrap_or_default(),
+        },
     })
 }
 
@@ -229,15 +238,27 @@ fn plan_of_probe(plan: &Plan, probe: Probe) -> Plan {
     of_probe
 }
 
-/// Beside the load, until it is over. Once a slice is enough: a thread has one to fill and one to spare while another waits.
-fn merge_slices(mut merger: SliceMerger, plan: &Plan, load_over: &AtomicBool) -> (SliceMerger, HelperReport) {
-    let helper = Helper::begin("slices", &plan.client.helpers.cpus);
-    while !load_over.load(Ordering::Acquire) {
-        merger.merge();
-        std::thread::park_timeout(Duration::from_nanos(plan.interval.0));
+/// What goes on beside the load.
+struct Beside {
+    merger: SliceMerger,
+    /// Of our stub.
+    memory: Option<MemoryWatch>,
+}
+
+impl Beside {
+    /// Until the load is over. Once a slice is enough: a thread has one to fill and one to spare while another waits.
+    fn until(mut self, load_over: &AtomicBool, plan: &Plan) -> (Self, HelperReport) {
+        let helper = Helper::begin("slices", &plan.client.helpers.cpus);
+        while !load_over.load(Ordering::Acquire) {
+            self.merger.merge();
+            if let Some(memory) = &mut self.memory {
+                memory.look(Monotonic.now());
+            }
+            std::thread::park_timeout(Duration::from_nanos(plan.interval.0));
+        }
+        let account = helper.account();
+        (self, account)
     }
-    let beside = helper.account();
-    (merger, beside)
 }
 
 /// What the ideal server will be fed with, for one thread of an open loop. Our stub says how long it worked on each

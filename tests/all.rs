@@ -8,6 +8,7 @@
 //! - `golden`: the texts of reports, from made-up samples;
 //! - `foreign`: nginx, Python's http.server and curl as the other end, HdrHistogram's Python port as the reader;
 //! - `memory`: it does not grow with the number of requests;
+//! - `presets`: each scenario in a fraction of its time, and what it says;
 //! - `statistics`: coverage of intervals, wrong verdicts, false alarms and power, by simulation;
 //! - `simulation`: the whole load path in virtual worlds, by seed;
 //! - `tidy`: the walls between the rooms, read from the source text;
@@ -24,6 +25,7 @@ mod foreign;
 mod formats;
 mod golden;
 mod memory;
+mod presets;
 mod simulation;
 mod statistics;
 mod support;

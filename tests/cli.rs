@@ -211,6 +211,14 @@ fn targets_that_contradict_themselves() {
     refused("compare --baseline-cmd true", &[], "--baseline-url");
     refused("compare --optimized-cmd true", &[], "--optimized-url");
     refused("compare --preset marathon", &[], "founding");
+    refused("run --preset marathon", &[], "hairspring presets");
+    refused("run URL --time-scale 0.5", &[], "--preset");
+    refused("run --preset basic --time-scale 0", &[], "0.0001");
+    refused("run --preset spike -c 5", &[], "--stages");
+    refused("run --preset basic --rounds 0", &[], "from 1 to 1000");
+    refused("run URL --stub-flags --lock=0.2", &[], "leave them out");
+    refused("run --stub pool --stub-flags --lock=2", &[], "no share");
+    refused("run --stub pool --stub-flags --stall=2s,3s", &[], "2s,200ms");
     for flag in [
         "--workers 2",
         "--service fixed:1ms",

@@ -7,7 +7,9 @@ use clap::Parser;
 use hairspring::analyze::compare::Outputs;
 use hairspring::analyze::gate::{Rule, SlaVerdict};
 use hairspring::cli::{CompareArgs, RunArgs};
-use hairspring::facts::{ClockAccount, HelperReport, Host, Round, ThreadReport, ThreadTimes, WorkerCounts};
+use hairspring::facts::{
+    ClockAccount, HelperReport, Host, Round, ServerFacts, ThreadReport, ThreadTimes, WorkerCounts,
+};
 use hairspring::load::io::EngineAccount;
 use hairspring::load::response::Malformed;
 use hairspring::load::rng::Rng;
@@ -227,6 +229,7 @@ fn round_of(index: u32, recorded: Recorded) -> Round {
         interrupted: false,
         server_survived: Some(true),
         server_failure: None,
+        server_facts: ServerFacts::default(),
     }
 }
 

@@ -8,6 +8,7 @@ pub mod intervals;
 pub mod paired;
 pub mod queueing;
 pub mod ranking;
+pub mod scenario;
 pub mod special;
 pub mod stats;
 pub mod summary;

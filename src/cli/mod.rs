@@ -8,11 +8,12 @@ use clap::{ArgGroup, Args};
 use crate::load::io::Stamps;
 use crate::load::schedule::{Extent, Rate};
 use crate::load::time::Nanos;
-use crate::plan::{EnginePlan, KeepalivePlan, WaitPlan};
+use crate::plan::{EnginePlan, KeepalivePlan, Plan, WaitPlan};
 use crate::preset::Preset;
 
 mod files;
 mod planning;
+mod presets;
 mod stages;
 mod values;
 mod variants;
@@ -22,7 +23,8 @@ use stages::parse_stages;
 pub use stages::{ArrivalsArg, Stages};
 pub use values::CpuList;
 use values::{
-    parse_cpus, parse_extent, parse_keepalive, parse_mix, parse_model, parse_preset, parse_rate, parse_share,
+    parse_cpus, parse_extent, parse_keepalive, parse_mix, parse_model, parse_preset, parse_rate, parse_scale,
+    parse_share,
 };
 pub use variants::Variant;
 use variants::{parse_figure, parse_models, parse_variant};
@@ -108,9 +110,9 @@ pub struct LoadArgs {
     /// Send so many requests, or for so long (as in 2s), before measuring; reported apart
     #[arg(long, value_name = "N|TIME", value_parser = parse_extent)]
     pub warmup: Option<Extent>,
-    /// From handing a request to the kernel to the last byte of its answer
-    #[arg(long, value_name = "TIME", default_value = "30s")]
-    pub timeout: Nanos,
+    /// From handing a request to the kernel to the last byte of its answer [default: 30s]
+    #[arg(long, value_name = "TIME")]
+    pub timeout: Option<Nanos>,
     /// For opening one connection
     #[arg(long, value_name = "TIME", default_value = "5s")]
     pub connect_timeout: Nanos,
@@ -208,9 +210,9 @@ pub struct ToolArgs {
     #[arg(long)]
     pub no_log: bool,
     /// Length of the slices in time of the .hlog and of `intervals` in the report, from 100ms; a run of more than 3600 slices
-    /// has longer ones
-    #[arg(long, value_name = "TIME", default_value = "1s")]
-    pub interval: Nanos,
+    /// has longer ones [default: 1s]
+    #[arg(long, value_name = "TIME")]
+    pub interval: Option<Nanos>,
 }
 
 /// Rules against an earlier run.
@@ -267,6 +269,9 @@ pub struct StubArgs {
     /// Length of the accept queue
     #[arg(long, value_name = "N")]
     pub backlog: Option<u32>,
+    /// Further flags of `hairspring stub`, as in '--stall 2s,200ms --lock 0.2'
+    #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
+    pub stub_flags: Option<String>,
 }
 
 impl StubArgs {
@@ -291,6 +296,7 @@ impl StubArgs {
         .into_iter()
         .flatten()
         .flatten()
+        .chain(self.stub_flags.iter().flat_map(|flags| flags.split_whitespace().map(str::to_owned)))
         .collect()
     }
 }
@@ -317,14 +323,24 @@ pub struct CommonArgs {
 
 /// `hairspring run`
 #[derive(Debug, Clone, Args)]
-#[command(group(ArgGroup::new("what").required(true).args(["url", "stub_model"])))]
+#[command(group(ArgGroup::new("what").required(true).multiple(true).args(["url", "stub_model", "preset"])))]
 pub struct RunArgs {
     /// What to measure, as in http://127.0.0.1:8080/v1/infer
     #[arg(value_name = "URL")]
     pub url: Option<String>,
     /// Measure the stub with this threading model instead: single, threads, pool, per-core
-    #[arg(long = "stub", value_name = "MODEL", value_parser = parse_model)]
+    #[arg(long = "stub", value_name = "MODEL", value_parser = parse_model, conflicts_with = "url")]
     pub stub_model: Option<String>,
+    /// A scenario: a named set of defaults, which other flags win over, and what is judged under it; `hairspring presets` lists
+    /// them. Without a URL it is the stub that is measured
+    #[arg(long, value_name = "NAME", value_parser = parse_preset)]
+    pub preset: Option<Preset>,
+    /// Multiply the durations and numbers of requests of the preset by this, above 0 and at most 1, for a trial
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, requires = "preset", value_parser = parse_scale)]
+    pub time_scale: f64,
+    /// Rounds, each with a fresh server where it is ours; their requests are judged together [default: the preset's, or 1]
+    #[arg(long, value_name = "N")]
+    pub rounds: Option<u32>,
     /// All else.
     #[command(flatten)]
     pub common: CommonArgs,
@@ -398,8 +414,8 @@ pub struct CompareArgs {
     /// At most so many rounds with --until [default: 24]
     #[arg(long, value_name = "N", requires = "until")]
     pub max_rounds: Option<u32>,
-    /// A named set of defaults: quick (400 requests, 20 connections, normal:50ms,8ms, 8 workers; the default) or founding
-    /// (fixed:127.6ms, 4 workers); other flags win over it
+    /// A named set of defaults, which other flags win over: quick (400 requests, 20 connections, normal:50ms,8ms, 8 workers; the
+    /// default), founding (fixed:127.6ms, 4 workers), or another of `hairspring presets`
     #[arg(long, value_name = "NAME", value_parser = parse_preset)]
     pub preset: Option<Preset>,
     /// Do not compare the answers: for services that stamp them with times or random values
@@ -408,6 +424,28 @@ pub struct CompareArgs {
     /// All else.
     #[command(flatten)]
     pub common: CommonArgs,
+}
+
+/// `hairspring presets`
+#[derive(Debug, Clone, Args)]
+pub struct PresetsArgs {
+    /// One of them
+    #[arg(value_name = "NAME", value_parser = parse_preset)]
+    pub preset: Option<Preset>,
+}
+
+impl PresetsArgs {
+    /// The plan of a run with this preset and nothing else, on a machine whose usable processors are `allowed`.
+    pub fn plan(preset: Preset, allowed: &[usize]) -> Result<Plan, CliError> {
+        #[derive(clap::Parser)]
+        struct Run {
+            #[command(flatten)]
+            args: RunArgs,
+        }
+        let argv = ["run", "--preset", preset.name];
+        let run = <Run as clap::Parser>::try_parse_from(argv).map_err(|e| CliError::Usage(e.to_string()))?;
+        run.args.plan(allowed)
+    }
 }
 
 /// `hairspring gate`

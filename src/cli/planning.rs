@@ -28,21 +28,24 @@ const UNTIL_ROUNDS: u32 = 24;
 impl RunArgs {
     /// The plan, on a machine whose usable processors are `allowed`.
     pub fn plan(&self, allowed: &[usize]) -> Result<Plan, CliError> {
-        let preset = PRESETS[0];
+        let preset = self.preset.unwrap_or(PRESETS[0]);
+        let common = self.common.filled(preset, self.time_scale)?;
+        let rounds = checked_rounds("--rounds", self.rounds.or(self.preset.map(|p| p.rounds)).unwrap_or(1))?;
         let (url, stub) = match (&self.url, &self.stub_model) {
             (Some(url), _) => (Some(parse_url(url)?), None),
-            (None, model) => (None, model.clone()),
+            (None, model) => (None, model.clone().or(Some(preset.model.to_owned()))),
         };
         self.common.refuse_idle_flags(stub.is_some(), stub.is_some())?;
         let local = stub.is_some() || url.as_ref().is_some_and(is_loopback);
-        let cpus = self.common.processors(allowed, local)?;
+        let cpus = common.processors(allowed, local)?;
         let server = match &stub {
-            Some(model) => Server::Stub(self.common.stub(model, preset, &cpus.server)),
+            Some(model) => Server::Stub(common.stub(model, preset, &cpus.server)),
             None => Server::External,
         };
         let target = Target { name: "target".to_owned(), url, server };
-        let rules = parse_rules(&self.common.tool.sla)?;
-        self.common.plan(target, preset, &cpus, &rules, self.common.request.digest, 1)
+        let rules = parse_rules(&common.tool.sla)?;
+        let plan = common.plan(target, preset, &cpus, &rules, common.request.digest, rounds)?;
+        Ok(Plan { scenario: self.preset.map(|preset| preset.scenario(self.time_scale)), ..plan })
     }
 }
 
@@ -57,9 +60,7 @@ impl CompareArgs {
             Some(_) => ("--max-rounds", self.max_rounds.unwrap_or(UNTIL_ROUNDS)),
             None => ("--rounds", self.rounds.unwrap_or(preset.rounds.max(few))),
         };
-        if rounds == 0 || rounds > 1_000 {
-            return usage(format!("{flag} {rounds}: from 1 to 1000"));
-        }
+        let rounds = checked_rounds(flag, rounds)?;
         let any_stub = sides.iter().any(|side| side.url.is_none());
         let any_started = sides.iter().any(Side::is_started);
         self.common.refuse_idle_flags(any_stub, any_started)?;
@@ -81,6 +82,7 @@ impl CompareArgs {
         rounds: u32,
     ) -> Result<Plan, CliError> {
         let Side { name, url, model, command, common } = side;
+        let common = common.filled(preset, 1.0)?;
         let cpus = common.processors(allowed, local)?;
         let default_rule = ["p95<=800ms".to_owned()];
         let sla = if common.tool.sla.is_empty() { &default_rule[..] } else { &common.tool.sla };
@@ -93,7 +95,8 @@ impl CompareArgs {
             (Some(_), None) => Server::External,
         };
         let digest = common.request.digest || !self.ignore_output;
-        common.plan(Target { name, url, server }, preset, &cpus, &rules, digest, rounds)
+        let plan = common.plan(Target { name, url, server }, preset, &cpus, &rules, digest, rounds)?;
+        Ok(Plan { scenario: self.preset.map(|preset| preset.scenario(1.0)), ..plan })
     }
 
     /// What makes a difference, and with `--until` the rule that adds rounds; `plan` is the first of the
@@ -123,6 +126,10 @@ fn tabled(sla: &[String]) -> Vec<String> {
     let metrics = sla.iter().filter_map(|text| Some(text.parse::<Rule>().ok()?.metric().to_string()));
     let name = |metric: String| TABLED.iter().find(|(_, p)| p.to_string() == metric).map(|(name, _)| *name);
     metrics.filter_map(name).map(str::to_owned).collect()
+}
+
+fn checked_rounds(flag: &str, rounds: u32) -> Result<u32, CliError> {
+    if (1..=1_000).contains(&rounds) { Ok(rounds) } else { usage(format!("{flag} {rounds}: from 1 to 1000")) }
 }
 
 impl GateArgs {
@@ -163,7 +170,8 @@ impl CommonArgs {
         let offered = load.offered()?;
         let measure = load.extent(&offered, preset);
         let connections = self.connections(&offered, preset, measure)?;
-        for (flag, time) in [("--timeout", load.timeout), ("--connect-timeout", load.connect_timeout)] {
+        let timeout = load.timeout.unwrap_or(Nanos::from_millis(preset.timeout_ms));
+        for (flag, time) in [("--timeout", timeout), ("--connect-timeout", load.connect_timeout)] {
             if time == Nanos::ZERO {
                 return usage(format!("{flag} 0 would fail every request: give a time, as in 30s"));
             }
@@ -171,8 +179,9 @@ impl CommonArgs {
         if load.duration == Some(Nanos::ZERO) {
             return usage("-d 0 measures nothing: give a time, as in 10s");
         }
-        if self.tool.interval < INTERVAL_MIN {
-            return usage(format!("--interval {}: at least {INTERVAL_MIN}", self.tool.interval.exact()));
+        let interval = self.tool.interval.unwrap_or(Nanos::from_secs(1));
+        if interval < INTERVAL_MIN {
+            return usage(format!("--interval {}: at least {INTERVAL_MIN}", interval.exact()));
         }
         let threads = self.threads(cpus, connections)?;
         let probe = self.probe(cpus, &threads)?;
@@ -192,9 +201,9 @@ impl CommonArgs {
             measure,
             keepalive: load.keepalive,
             limits: Limits {
-                timeout: load.timeout,
+                timeout,
                 connect_timeout: load.connect_timeout,
-                drain: load.drain.unwrap_or(load.timeout),
+                drain: load.drain.unwrap_or(timeout),
                 time_cap: load.max_time,
             },
             client: Client {
@@ -210,10 +219,11 @@ impl CommonArgs {
             retry_stale: load.retry_stale,
             digest,
             log: !self.tool.no_log,
-            interval: self.tool.interval,
+            interval,
             seed: load.seed,
             rounds,
             sla: rules.iter().map(ToString::to_string).collect(),
+            scenario: None,
         })
     }
 
@@ -312,7 +322,7 @@ impl CommonArgs {
             work_seed: args.work_seed.unwrap_or(self.load.seed),
             cpus: cpus.to_vec(),
             server_log: args.server_log.clone(),
-            extra: args.extra(),
+            extra: args.extra_with(preset),
         }
     }
 

@@ -9,6 +9,7 @@ use hairspring::cli::{parse_replay, parse_requests};
 use hairspring::load::schedule::Load;
 use hairspring::load::time::Nanos;
 use hairspring::plan::{Body, Material, Outgoing, Plan};
+use hairspring::preset;
 use xxhash_rust::xxh64::{Xxh64, xxh64};
 
 use super::Failure;
@@ -37,7 +38,10 @@ pub(super) fn read(plans: Vec<Plan>) -> Result<Vec<(Plan, Material)>, Failure> {
 fn read_requests(plan: &mut Plan) -> Result<Vec<Outgoing>, Failure> {
     if let Some(mix) = &mut plan.mix {
         let failed = |why: String| Failure::environment(format!("--requests {}: {why}", mix.file));
-        let bytes = std::fs::read(&mix.file).map_err(|error| failed(error.to_string()))?;
+        let bytes = match preset::mix_lines(&mix.file) {
+            Some(lines) => lines.into_bytes(),
+            None => std::fs::read(&mix.file).map_err(|error| failed(error.to_string()))?,
+        };
         let requests = parse_requests(&bytes, &plan.request.headers).map_err(failed)?;
         mix.digest = format!("{:016x}", xxh64(&bytes, 0));
         mix.requests = requests.iter().map(Outgoing::row).collect();

@@ -1,4 +1,4 @@
-//! `hairspring run`: one target, one round.
+//! `hairspring run`: one target, in one round or several.
 
 use hairspring::analyze::gate;
 use hairspring::cli::RunArgs;
@@ -22,7 +22,15 @@ pub(crate) fn execute(args: &RunArgs, console: &mut Console<'_>) -> Result<u8, F
     let handouts = Handouts::open(&tool.handouts)?;
     let host = host::read();
     console.progress(&format!("measuring: {}", series.plan.load_in_words()));
-    series.measure(&dir, 0, &stop)?;
+    for round in 0..series.plan.rounds {
+        if round > 0 {
+            console.progress(&format!("round {} of {}", round + 1, series.plan.rounds));
+        }
+        series.measure(&dir, 0, &stop)?;
+        if stop.count() > 0 {
+            break;
+        }
+    }
     let rules = gate::rules(&series.plan.sla);
     let report = Report::new(Inputs {
         plan: &series.plan,
@@ -32,7 +40,7 @@ pub(crate) fn execute(args: &RunArgs, console: &mut Console<'_>) -> Result<u8, F
         rules: &rules,
         logs: series.logs(),
         created_unix_ms: unix_ms(),
-        complete: stop.count() == 0,
+        complete: series.rounds.len() == series.plan.rounds as usize,
     });
     let mut saved = Saved::Report(Box::new(report));
     if let Some(against) = &against {

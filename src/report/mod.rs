@@ -11,6 +11,7 @@ use crate::analyze::attribution::{self, Evidence};
 use crate::analyze::diagnose::{self, Diagnosis};
 use crate::analyze::gate::{self, Relative, Rule, RuleReport, SlaReport};
 use crate::analyze::intervals::{self as certainty, Interval};
+use crate::analyze::scenario::{self, Findings};
 use crate::analyze::stats::Percentile;
 use crate::analyze::summary::{Figures, Responses, measured, throughput};
 use crate::analyze::theory::{self, Theory};
@@ -114,6 +115,9 @@ pub struct Report {
     /// Findings about the run.
     #[serde(default)]
     pub diagnosis: Option<Diagnosis>,
+    /// What the preset asks, and the answers; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scenario: Option<Findings>,
     /// How far the instrument believes itself.
     pub validity: Validity,
     /// The gate.
@@ -274,6 +278,7 @@ impl Report {
             evidence: attribution::evidence(plan, rounds, &tally),
             theory: Some(theory::theory(plan, rounds, &tally)),
             diagnosis: Some(diagnose::diagnose(plan, rounds)),
+            scenario: scenario::findings(plan, rounds, &tally, validity.verdict),
             validity,
             sla,
             rounds: rounds

@@ -6,6 +6,7 @@ mod comparison;
 mod instrument;
 mod models;
 mod ranking;
+mod scenario;
 
 pub(super) use comparison::Answers;
 pub use comparison::comparison;
@@ -60,6 +61,7 @@ pub fn run(report: &Report) -> String {
         );
     }
     mix(&mut text, report);
+    scenario::scenario(&mut text, report.scenario.as_ref());
     evidence(&mut text, report);
     models::theory(&mut text, report.theory.as_ref());
     models::diagnosis(&mut text, report.diagnosis.as_ref());

@@ -134,6 +134,11 @@ impl ServerProcess {
         Err(server.not_ready(patience))
     }
 
+    /// Of its first process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// False once it has ended by itself.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))

@@ -35,6 +35,8 @@ pub(crate) fn reject<T>(status: u16, reason: &'static str) -> Result<T, Reject> 
 pub(crate) struct Request {
     pub(crate) head: Head,
     pub(crate) body: Vec<u8>,
+    /// So many bytes the body has in common with the connection's previous one, from the start; the reader leaves it 0.
+    pub(crate) known: usize,
 }
 
 /// What the bytes so far amount to.
@@ -168,7 +170,9 @@ impl Reader {
             return Ok(Progress::NeedMore);
         }
         match std::mem::replace(&mut self.state, NEW) {
-            State::Body(Pending { head, body, .. }) => Ok(Progress::Request(Request { head, body })),
+            State::Body(Pending { head, body, .. }) => {
+                Ok(Progress::Request(Request { head, body, known: 0 }))
+            }
             State::Head { .. } | State::Finished => Ok(Progress::NeedMore),
         }
     }

@@ -6,13 +6,15 @@
 //! every answer says, from kernel time stamps, how long its request waited and was served.
 //!
 //! Reading order: `config` (flags) · `server` (start, stop) · `models` (threading) · `connection` (one client) ·
-//! `http` (request reader) · `handler` (answers) · `work` (service times, pure) · `admission` (limits) · `evidence`,
-//! `log`, `counts` (what is told) · `clock`, `threading`, `sys` (the machine).
+//! `http` (request reader) · `handler` (answers) · `work` (service times, pure) · `behavior` (ways to be slow, pure) and
+//! `history` (what they need to remember) · `admission` (limits) · `evidence`, `log`, `counts` (what is told) · `clock`,
+//! `threading`, `sys` (the machine).
 
 #![deny(unsafe_code)]
 
 mod admission;
 mod answer;
+mod behavior;
 mod clock;
 mod config;
 mod connection;
@@ -20,6 +22,7 @@ mod counts;
 mod error;
 mod evidence;
 mod handler;
+mod history;
 mod http;
 mod log;
 mod models;
@@ -35,6 +38,7 @@ use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+pub use behavior::{Behavior, Stall, WarmUp};
 pub use config::{Args, Config, Cpus, Mode, Model, WorkKind};
 pub use counts::Counts;
 pub use error::Error;
@@ -91,6 +95,7 @@ fn ready_line(server: &Server) -> serde_json::Value {
         "queue_limit": config.queue_limit,
         "rate_limit": config.rate_limit,
         "max_connections": config.max_connections,
+        "behavior": config.behavior,
         "kernel_stamps": server.counts().kernel_stamps,
     })
 }

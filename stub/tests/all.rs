@@ -2,6 +2,7 @@
 //!
 //! One binary, so that there is one link step. Nothing here asserts a tight time: times only order events.
 
+mod behavior;
 mod limits;
 mod models;
 mod process;

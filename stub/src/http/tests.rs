@@ -15,7 +15,7 @@ fn read(pieces: &[&[u8]]) -> Outcome {
                 Progress::NeedMore => break,
                 Progress::Expects => {}
                 Progress::Reject(reject) => return (requests, Some(reject.status)),
-                Progress::Request(Request { head, body }) => {
+                Progress::Request(Request { head, body, .. }) => {
                     requests.push((head.method, head.path, head.keep_alive, head.request_id, body));
                 }
             }
