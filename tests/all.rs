@@ -1,6 +1,7 @@
 //! The functional tests: the real binary against real sockets, on loopback alone.
 //!
 //! One test binary, so that it links once. `support` is the harness; each other module is one subject:
+//! - `conformance`: answers that other people's parsers are tested with, however they are cut;
 //! - `cli`: what is refused before anything is measured, and how it says so;
 //! - `e2e`: every threading model under every load, every kind of answer, both commands;
 //! - `faults`: what servers, disks and users do to a run in progress;
@@ -18,6 +19,7 @@
 #![allow(clippy::print_stderr, clippy::print_stdout)] // where a failed test left its files; figures
 
 mod cli;
+mod conformance;
 mod e2e;
 mod faults;
 mod foreign;
