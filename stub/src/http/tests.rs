@@ -215,6 +215,31 @@ fn request_ids_are_visible_ascii() {
 }
 
 #[test]
+fn an_unfinished_request_is_no_work() {
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for begun in ["G", "GET / HTTP/1.1\r\nHost: a\r\n\r", &format!("{head}5"), &format!("{head}1\r\na\r")] {
+        let mut reader = Reader::new(100);
+        reader.feed(begun.as_bytes());
+        assert!(reader.buffered(), "{begun}");
+        assert!(matches!(reader.next(), Progress::NeedMore), "{begun}");
+        assert!(reader.has_begun() && !reader.buffered(), "{begun}");
+    }
+    let mut reader = Reader::new(100);
+    reader.feed(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET");
+    assert!(matches!(reader.next(), Progress::Request(_)));
+    assert!(reader.buffered(), "the next one was not looked at");
+}
+
+#[test]
+fn empty_lines_before_a_request_are_few() {
+    let request = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let between = "\r\n".repeat(32);
+    assert_eq!(bodies(&format!("{between}{request}{between}{request}")), ["", ""]);
+    assert_eq!(outcome(format!("{between}\n{request}").as_bytes()).1, Some(400));
+    assert_eq!(outcome(format!("{request}{between}\n").as_bytes()).1, Some(400));
+}
+
+#[test]
 fn a_head_that_expects_100_is_reported_once_and_only_before_its_body() {
     let head = b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-Continue\r\nContent-Length: 2\r\n\r\n";
     let mut reader = Reader::new(100);
