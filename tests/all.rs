@@ -6,10 +6,12 @@
 //! - `e2e`: every threading model under every load, every kind of answer, both commands;
 //! - `faults`: what servers, disks and users do to a run in progress;
 //! - `formats`: the files, recomputed from the CSV by a second implementation;
+//! - `fuzz`: readers of other people's bytes, with bytes gone wrong, and the round trip of every file;
 //! - `golden`: the texts of reports, from made-up samples;
-//! - `foreign`: nginx, Python's http.server and curl as the other end, HdrHistogram's Python port as the reader;
+//! - `foreign`: servers (nginx, Apache, HAProxy, …) and clients (curl, wrk, …) as the other end, HdrHistogram's Python port as the reader;
 //! - `memory`: it does not grow with the number of requests;
 //! - `statistics`: coverage of intervals, wrong verdicts, false alarms and power, by simulation;
+//! - `security`: terminals that are not steered, environments that are not passed on, memory errors under valgrind;
 //! - `simulation`: the whole load path in virtual worlds, by seed;
 //! - `tidy`: the walls between the rooms, read from the source text;
 //! - `validity`: each rule of the verdict at each level, from made-up runs.
@@ -24,8 +26,10 @@ mod e2e;
 mod faults;
 mod foreign;
 mod formats;
+mod fuzz;
 mod golden;
 mod memory;
+mod security;
 mod simulation;
 mod statistics;
 mod support;

@@ -95,6 +95,11 @@ fn cases() -> Vec<Case> {
     cases
 }
 
+/// The bytes of every case.
+pub(crate) fn wires() -> impl Iterator<Item = Vec<u8>> {
+    cases().into_iter().map(|case| case.wire)
+}
+
 /// An answer in the words of the files, its body by length and digest.
 fn told(response: &Response) -> String {
     let framing = match response.framing {

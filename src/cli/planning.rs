@@ -60,6 +60,9 @@ impl CompareArgs {
         let [baseline_url, optimized_url] = urls;
         let urls = [baseline_url?, optimized_url?];
         let commands = [&self.baseline_cmd, &self.optimized_cmd];
+        if self.clean_env && commands.iter().all(|command| command.is_none()) {
+            return usage("--clean-env is for servers started with --baseline-cmd or --optimized-cmd");
+        }
         let any_stub = urls.iter().any(Option::is_none);
         let any_started = any_stub || commands.iter().any(|c| c.is_some());
         self.common.refuse_idle_flags(any_stub, any_started)?;
@@ -79,6 +82,7 @@ impl CompareArgs {
                 (Some(_), Some(command)) => Server::Command {
                     command: command.clone(),
                     cpus: cpus.server.clone(),
+                    clean_env: self.clean_env,
                     ready_timeout: self.ready_timeout,
                 },
                 (Some(_), None) => Server::External,
