@@ -56,7 +56,9 @@ pub(super) fn start_server(
             }
             let patience = Duration::from_nanos(ready_timeout.0);
             let cancelled = || stop.count() > 0;
-            Some(ServerProcess::start_command(command, cpus, *clean_env, output, patience, answers, cancelled)?)
+            Some(ServerProcess::start_command(
+                command, cpus, *clean_env, output, patience, answers, cancelled,
+            )?)
         }
         _ => None,
     };

@@ -302,7 +302,8 @@ mod tests {
         let path = output();
         let said = || std::fs::read_to_string(output()).is_ok_and(|text| text.ends_with('\n'));
         let command = "sleep 100 & echo $!; wait";
-        let server = ServerProcess::start_command(command, &[], false, &path, STUB_READY, said, || false).unwrap();
+        let server =
+            ServerProcess::start_command(command, &[], false, &path, STUB_READY, said, || false).unwrap();
         let grandchild: i32 = std::fs::read_to_string(&path).unwrap().trim().parse().unwrap();
         server.stop(|| false).unwrap();
         let state = || std::fs::read_to_string(format!("/proc/{grandchild}/stat")).unwrap_or_default();

@@ -87,9 +87,7 @@ fn without_descriptors_it_turns_away_and_recovers() {
         // More than it has descriptors for; those in excess are closed, not left hanging.
         let crowd: Vec<TcpStream> =
             (0..100).map(|_| TcpStream::connect(stub.addr()).expect("connect")).collect();
-        until("a descriptor wanting", || {
-            first.exchange(get("/stats")).json()["dropped"].as_u64() > Some(0)
-        });
+        until("a descriptor wanting", || first.exchange(get("/stats")).json()["dropped"].as_u64() > Some(0));
         for id in 0..20 {
             assert_eq!(first.exchange(infer(&id.to_string())).status, 200, "{model:?}: the accepted go on");
         }

@@ -13,11 +13,8 @@ const REQUESTS: u64 = 1_000;
 /// What a program prints; it must succeed.
 fn said(program: &str, args: &[&str]) -> String {
     let output = Command::new(program).args(args).output().unwrap();
-    let text = format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let text =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{program} {args:?}: {text}");
     text
 }
@@ -26,7 +23,11 @@ fn said(program: &str, args: &[&str]) -> String {
 fn number(text: &str, label: &str) -> u64 {
     let found = text.lines().find_map(|line| {
         let (before, behind) = line.split_once(label)?;
-        let word = if label.ends_with(':') { behind.split_whitespace().next() } else { before.split_whitespace().last() };
+        let word = if label.ends_with(':') {
+            behind.split_whitespace().next()
+        } else {
+            before.split_whitespace().last()
+        };
         word?.parse().ok()
     });
     found.unwrap_or_else(|| panic!("no {label:?} in {text}"))
@@ -64,14 +65,15 @@ fn apache_bench() {
         let n = REQUESTS.to_string();
         let args = ["-n", &n, "-c", "8", "-p", &body, "-T", "application/json", "-s", "20"];
         // HTTP/1.0, with keep-alive and without
-        ["-k", "-q"].map(|more| {
-            let text = said("ab", &[&[more, "-q"][..], &args, &[&stub.url()]].concat());
-            assert_eq!(number(&text, "Failed requests:"), 0, "{text}");
-            assert!(!text.contains("Non-2xx"), "{text}");
-            number(&text, "Complete requests:")
-        })
-        .iter()
-        .sum()
+        ["-k", "-q"]
+            .map(|more| {
+                let text = said("ab", &[&[more, "-q"][..], &args, &[&stub.url()]].concat());
+                assert_eq!(number(&text, "Failed requests:"), 0, "{text}");
+                assert!(!text.contains("Non-2xx"), "{text}");
+                number(&text, "Complete requests:")
+            })
+            .iter()
+            .sum()
     });
 }
 

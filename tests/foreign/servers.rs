@@ -41,8 +41,9 @@ fn accounted(kind: Kind) {
             // A port for each connection, and TIME_WAIT: closing answers cannot be a hundred thousand.
             let n = if path == "/closing" { extent().min(10_000) } else { extent() };
             let url = format!("http://{}{path}", daemon.authority());
-            let flags =
-                format!("run {url} -n {n} -c 8 --warmup {WARMUP} --engine {engine} --wait park --out {engine}");
+            let flags = format!(
+                "run {url} -n {n} -c 8 --warmup {WARMUP} --engine {engine} --wait park --out {engine}"
+            );
             let finished = scratch.hairspring(&flags).deadline(Duration::from_secs(600)).run().expect(0);
             let what = format!("{kind:?} {path} {engine}: {finished}");
             let report = scratch.json(&format!("{engine}/report.json"));

@@ -91,9 +91,7 @@ impl Kind {
         Some(match self {
             Self::Nginx => (configured("nginx", &["-p", &dir, "-c"], nginx(&dir, port))?, all),
             Self::Apache => (configured("apache2", &["-DFOREGROUND", "-f"], apache(&dir, port))?, all),
-            Self::Lighttpd => {
-                (configured("lighttpd", &["-D", "-f"], lighttpd(&dir, port))?, &["/file"])
-            }
+            Self::Lighttpd => (configured("lighttpd", &["-D", "-f"], lighttpd(&dir, port))?, &["/file"]),
             Self::Haproxy => {
                 let mut command = configured("haproxy", &["-db", "-f"], haproxy(port))?;
                 command.stdout(append());
