@@ -7,7 +7,7 @@ use clap::Parser;
 use hairspring::analyze::compare::Outputs;
 use hairspring::analyze::gate::Rule;
 use hairspring::cli::{CompareArgs, RunArgs};
-use hairspring::facts::{ClockAccount, Host, Round, ThreadReport, ThreadTimes, WorkerCounts};
+use hairspring::facts::{ClockAccount, HelperReport, Host, Round, ThreadReport, ThreadTimes, WorkerCounts};
 use hairspring::load::io::EngineAccount;
 use hairspring::load::response::Malformed;
 use hairspring::load::rng::Rng;
@@ -164,6 +164,11 @@ fn round_of(index: u32, recorded: Recorded) -> Round {
             arrival_gap: Distribution::default(),
         }],
         probe: None,
+        helpers: vec![HelperReport {
+            name: "slices".to_owned(),
+            cpus: vec![0],
+            times: ThreadTimes { on_cpu_ns: Some(1_500_000), ..ThreadTimes::default() },
+        }],
         recorded,
         addresses: Vec::new(),
         server_ready: None,

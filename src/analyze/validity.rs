@@ -118,7 +118,7 @@ const DISTURBANCE: Rule = Rule {
 };
 
 /// The other thresholds. METHOD.md explains them.
-const RULES: [Rule; 18] = [
+const RULES: [Rule; 19] = [
     Rule {
         name: "stalls",
         about: About::Instrument,
@@ -136,6 +136,16 @@ const RULES: [Rule; 18] = [
         suspect_above: 1.0,
         invalid_above: Some(20.0),
         meaning: "something else ran on our processors; keep the server and others off them (taskset), or name other --cpus",
+    },
+    Rule {
+        name: "helpers",
+        about: About::Instrument,
+        figure: figures::helpers,
+        unit: "% of the run",
+        suspect_above: 1.0,
+        invalid_above: Some(20.0),
+        meaning: "our threads that merge and write took so much of a processor that the server or the client needs; leave one \
+            to them (--cpus, --server-cpus), or use --no-log",
     },
     Rule {
         name: "wake-delay",

@@ -6,7 +6,7 @@ use crate::analyze::paired::{Criteria, Sequential};
 use crate::analyze::summary::TABLED;
 use crate::load::schedule::{Extent, Load};
 use crate::load::time::Nanos;
-use crate::plan::{Body, Client, Limits, Mix, Plan, Probe, Request, Server, Stub, Target};
+use crate::plan::{Body, Client, Helpers, Limits, Mix, Plan, Probe, Request, Server, Stub, Target};
 use crate::preset::{PRESETS, Preset};
 
 use super::values::{
@@ -164,6 +164,8 @@ impl CommonArgs {
             return usage(format!("--interval {}: at least {INTERVAL_MIN}", self.tool.interval.exact()));
         }
         let threads = self.threads(cpus, connections)?;
+        let probe = self.probe(cpus, &threads)?;
+        let measuring: Vec<usize> = threads.iter().copied().chain(probe.map(|probe| probe.cpu)).collect();
         let is_stub = matches!(target.server, Server::Stub(_));
         Ok(Plan {
             request: self.request(is_stub)?,
@@ -187,7 +189,8 @@ impl CommonArgs {
             client: Client {
                 engine: self.tool.engine,
                 stamps: self.tool.stamps.into(),
-                probe: self.probe(cpus, &threads)?,
+                probe,
+                helpers: Helpers::place(&cpus.allowed, &measuring, &cpus.server),
                 cpus: threads,
                 exclusive: cpus.exclusive,
                 wait: self.tool.wait,

@@ -140,20 +140,24 @@ impl Series {
         let threads = self.plan.client.cpus.len();
         let (writer, ports) = match self.plan.log {
             true => {
-                let (writer, ports) =
-                    LogWriter::start(dir, &self.log.file, context, threads, self.plan.measure.count);
+                let rows = self.plan.measure.count;
+                let beside = &self.plan.client.helpers.cpus;
+                let (writer, ports) = LogWriter::start(dir, &self.log.file, context, threads, rows, beside);
                 (Some(writer), ports)
             }
             false => (None, Vec::new()),
         };
         let output = dir.file(&format!("{}.server.txt", self.plan.target.name));
-        let result =
+        let mut result =
             measuring::round(&self.plan, index, &self.addresses, &self.material, ports, &output, stop);
         if let Some(writer) = writer {
-            let outcome = writer.finish();
+            let (outcome, helper) = writer.finish();
             self.log.rows += outcome.rows;
             self.log.lost += outcome.lost;
             self.log.error = self.log.error.take().or(outcome.error);
+            if let Ok(round) = &mut result {
+                round.helpers.push(helper);
+            }
         }
         let round = result?;
         self.server_failures.extend(round.server_failure.clone());
