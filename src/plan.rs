@@ -89,6 +89,9 @@ pub enum Server {
         command: String,
         /// The processors it is pinned to.
         cpus: Vec<usize>,
+        /// It is given nothing but PATH of our environment.
+        #[serde(default)]
+        clean_env: bool,
         /// How long its URL may take to answer.
         #[serde(rename = "ready_timeout_ns")]
         ready_timeout: Nanos,

@@ -81,6 +81,7 @@ fn loads_that_make_no_sense() {
         ("gate none.json --sla-against p99<=+5%", "--against"),
         ("gate none.json --against none.json --sla-against p99<=5%", "p99<=+5%"),
         ("compare --rounds 1001", "1000"),
+        ("compare --clean-env", "--baseline-cmd"),
     ] {
         refused(flags, &[], says);
     }

@@ -395,6 +395,9 @@ pub struct CompareArgs {
     /// The same for the optimized
     #[arg(long, value_name = "CMD", requires = "optimized_url")]
     pub optimized_cmd: Option<String>,
+    /// Start these commands with nothing but PATH in their environment
+    #[arg(long)]
+    pub clean_env: bool,
     /// How long a started server may take until its URL answers
     #[arg(long, value_name = "TIME", default_value = "30s")]
     pub ready_timeout: Nanos,

@@ -61,6 +61,9 @@ impl CompareArgs {
             None => ("--rounds", self.rounds.unwrap_or(preset.rounds.max(few))),
         };
         let rounds = checked_rounds(flag, rounds)?;
+        if self.clean_env && sides.iter().all(|side| side.command.is_none()) {
+            return usage("--clean-env is for servers started with --baseline-cmd, --optimized-cmd or --cmd");
+        }
         let any_stub = sides.iter().any(|side| side.url.is_none());
         let any_started = sides.iter().any(Side::is_started);
         self.common.refuse_idle_flags(any_stub, any_started)?;
@@ -90,7 +93,8 @@ impl CompareArgs {
         let server = match (&url, command) {
             (None, _) => Server::Stub(common.stub(&model, preset, &cpus.server)),
             (Some(_), Some(command)) => {
-                Server::Command { command, cpus: cpus.server.clone(), ready_timeout: self.ready_timeout }
+                let (clean_env, ready_timeout) = (self.clean_env, self.ready_timeout);
+                Server::Command { command, cpus: cpus.server.clone(), clean_env, ready_timeout }
             }
             (Some(_), None) => Server::External,
         };

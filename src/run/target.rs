@@ -71,14 +71,16 @@ pub(super) fn start_server(
     }
     let url = url.clone().expect("only a stub has no URL of its own");
     let process = match server {
-        Server::Command { command, cpus, ready_timeout } => {
+        Server::Command { command, cpus, clean_env, ready_timeout } => {
             let answers = || answers(&url, addresses);
             if answers() {
                 return Err(RunError::Occupied(url.to_string(), name.clone()));
             }
             let patience = Duration::from_nanos(ready_timeout.0);
             let cancelled = || stop.count() > 0;
-            Some(ServerProcess::start_command(command, cpus, output, patience, answers, cancelled)?)
+            Some(ServerProcess::start_command(
+                command, cpus, *clean_env, output, patience, answers, cancelled,
+            )?)
         }
         _ => None,
     };

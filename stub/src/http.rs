@@ -17,6 +17,8 @@ const MAX_REQUEST_LINE: usize = 8 * 1024;
 const MAX_FIELD_BYTES: usize = 32 * 1024;
 /// The longest chunk-size line with its extensions.
 const MAX_CHUNK_LINE: usize = 256;
+/// The most bytes of empty lines before a request: a client that sends nothing else is neither idle nor late.
+const MAX_EMPTY: usize = 64;
 
 /// Why a request cannot be served, and with which status that is said. The connection closes after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +61,10 @@ pub(crate) struct Reader {
     buf: Vec<u8>,
     /// Where the unread part of `buf` starts.
     at: usize,
+    /// Bytes of empty lines since the last request.
+    empty: usize,
+    /// All of `buf` was looked at, and more is needed.
+    starved: bool,
     state: State,
 }
 
@@ -98,7 +104,7 @@ const NEW: State = State::Head { searched: 0, line_start: 0, line_end: None };
 
 impl Reader {
     pub(crate) fn new(body_limit: usize) -> Self {
-        Self { body_limit, buf: Vec::new(), at: 0, state: NEW }
+        Self { body_limit, buf: Vec::new(), at: 0, empty: 0, starved: true, state: NEW }
     }
 
     /// Takes in what was read from the connection.
@@ -106,11 +112,12 @@ impl Reader {
         self.buf.drain(..self.at);
         self.at = 0;
         self.buf.extend_from_slice(bytes);
+        self.starved = false;
     }
 
     /// Whether part of a request is here: a client that stops now is late, not idle.
     pub(crate) fn has_begun(&self) -> bool {
-        self.in_body() || self.buffered()
+        self.in_body() || self.at < self.buf.len()
     }
 
     /// Whether the head is complete and the body is not.
@@ -118,9 +125,10 @@ impl Reader {
         matches!(self.state, State::Body(_))
     }
 
-    /// Whether there are bytes not looked at yet.
+    /// Whether there are bytes not looked at yet. The beginning of a request whose rest is awaited is none: who took it
+    /// for one would turn in circles for as long as the client keeps it waiting.
     pub(crate) fn buffered(&self) -> bool {
-        self.at < self.buf.len()
+        !self.starved && self.at < self.buf.len()
     }
 
     /// The head of the request whose body is awaited.
@@ -134,6 +142,7 @@ impl Reader {
     /// Goes on as far as the bytes reach.
     pub(crate) fn next(&mut self) -> Progress {
         let progress = self.step().unwrap_or_else(Progress::Reject);
+        self.starved = matches!(progress, Progress::NeedMore);
         if matches!(progress, Progress::Reject(_)) {
             self.state = State::Finished;
         }
@@ -150,6 +159,7 @@ impl Reader {
                 return reject(413, "the body is longer than this server takes");
             }
             self.at += len;
+            self.empty = 0;
             self.state =
                 State::Body(Pending { head, framing, expects, body: Vec::new(), chunk: Chunk::Size });
         }
@@ -185,7 +195,12 @@ impl Reader {
         if *searched == 0 {
             // RFC 9112 §2.2: empty lines before a request line are ignored.
             while let [b'\n', ..] | [b'\r', b'\n', ..] = &self.buf[self.at..] {
-                self.at += if self.buf[self.at] == b'\n' { 1 } else { 2 };
+                let bytes = if self.buf[self.at] == b'\n' { 1 } else { 2 };
+                self.at += bytes;
+                self.empty += bytes;
+                if self.empty > MAX_EMPTY {
+                    return reject(400, "there are only empty lines where a request should be");
+                }
             }
             match &self.buf[self.at..] {
                 [] | [b'\r'] => return Ok(None),

@@ -99,3 +99,25 @@ fn ready_line(server: &Server) -> serde_json::Value {
         "kernel_stamps": server.counts().kernel_stamps,
     })
 }
+
+/// The request reader for `fuzz/`: fed whole and in pieces of `size`, it must come to the same end.
+#[cfg(fuzzing)]
+pub fn fuzz_reader(bytes: &[u8], size: usize) {
+    let end = |pieces: std::slice::Chunks<'_, u8>| {
+        let mut reader = http::Reader::new(1 << 16);
+        let mut requests = Vec::new();
+        for piece in pieces {
+            reader.feed(piece);
+            loop {
+                match reader.next() {
+                    http::Progress::NeedMore => break,
+                    http::Progress::Expects => {}
+                    http::Progress::Reject(reject) => return (requests, Some(reject)),
+                    http::Progress::Request(request) => requests.push(request),
+                }
+            }
+        }
+        (requests, None)
+    };
+    assert_eq!(end(bytes.chunks(size.max(1))), end(bytes.chunks(bytes.len().max(1))));
+}
