@@ -11,6 +11,8 @@ use crate::load::io::EngineAccount;
 use crate::load::time::Nanos;
 use crate::record::{Distribution, Recorded};
 
+pub mod system;
+
 /// The machine a run was made on. What could not be read is `None`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Host {
@@ -156,6 +158,8 @@ pub struct Round {
     pub wall: Nanos,
     /// Time the hypervisor took from our processors meanwhile.
     pub steal: Option<Nanos>,
+    /// What the system monitor saw; `None` where it was off.
+    pub system: Option<system::System>,
     /// The user stopped it, or the time cap did.
     pub interrupted: bool,
     /// The server was still there when the load was over; `None` where it is not ours.

@@ -276,6 +276,9 @@ pub struct Client {
     pub stamps: Stamps,
     /// Beside the load, one connection on a thread of its own that sends at this rate.
     pub probe: Option<Probe>,
+    /// The system monitor; none with `--monitor-interval off`.
+    #[serde(default)]
+    pub monitor: Option<Monitor>,
     /// One thread on each of these processors.
     pub cpus: Vec<usize>,
     /// Each thread has its processor to itself as far as the plan knows.
@@ -319,6 +322,16 @@ pub struct Probe {
     pub cpu: usize,
     /// A thread of the load runs on the same processor.
     pub shared: bool,
+}
+
+/// The system monitor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Monitor {
+    /// Between samples.
+    #[serde(rename = "interval_ns")]
+    pub interval: Nanos,
+    /// The server's first process, where the user named it.
+    pub server_pid: Option<u32>,
 }
 
 /// How threads wait when nothing is due.

@@ -8,12 +8,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
-use std::time::Duration;
 
 use crate::engine::epoll::EpollEngine;
 use crate::engine::uring;
 use crate::engine::{Clock, Engine, Setup};
-use crate::facts::{HelperReport, ProbeFacts, Round, ServerFacts, ThreadReport};
+use crate::facts::{ProbeFacts, Round, ServerFacts, ThreadReport};
 use crate::load::driver::{Driver, Keepalive, Settings};
 use crate::load::io::Stamps;
 use crate::load::request::Requests;
@@ -23,7 +22,7 @@ use crate::load::schedule::{Extent, Load, Offer, Schedule, Shard};
 use crate::load::time::Nanos;
 use crate::plan::{EnginePlan, Material, Plan, Probe, Server, WaitPlan};
 use crate::record::Path as RequestPath;
-use crate::record::{LogPort, Recorded, Recorder, SliceMerger, SlicePort, slicing};
+use crate::record::{LogPort, Recorded, Recorder, SlicePort, slicing};
 use crate::sys::affinity;
 use crate::sys::alloc;
 use crate::sys::clock::{Monotonic, RunClock};
@@ -36,10 +35,11 @@ use crate::worker::{self, Wait};
 /// From the moment all threads are ready to t0.
 const START_LEAD: Nanos = Nanos::from_millis(2);
 
+mod beside;
 mod memory;
 mod target;
 
-use memory::MemoryWatch;
+use beside::{Beside, monitor, watched};
 pub use target::stub_args;
 use target::{Running, answers, resolve, start_server, stats};
 
@@ -138,7 +138,8 @@ fn measure(
     let seed = mix(plan.seed, u64::from(index));
     let requests = Arc::new(material.table(&running.url, seed));
     let probe_plan = plan.client.probe.map(|probe| plan_of_probe(plan, probe));
-    let everybody = threads + usize::from(probe_plan.is_some());
+    let watched = plan.client.monitor.map(|monitor| watched(plan, running, monitor));
+    let everybody = threads + usize::from(probe_plan.is_some()) + usize::from(watched.is_some());
     let start =
         StartLine { barrier: Barrier::new(everybody), t0: AtomicU64::new(0), failed: AtomicBool::new(false) };
     let job = |plan, thread, until| {
@@ -148,10 +149,15 @@ fn measure(
     let mut logs = logs.into_iter();
     let (mut slices, merger) = slicing(plan.interval, threads);
     let load_over = AtomicBool::new(false);
-    let watched = running.process.as_ref().filter(|_| matches!(plan.target.server, Server::Stub(_)));
-    let memory = watched.map(|process| MemoryWatch::new(process.id(), plan.interval));
-    let beside = Beside { merger, memory };
-    let (results, probed, beside, helpers) = std::thread::scope(|scope| {
+    let beside = Beside::new(plan, running, merger);
+    let (results, probed, beside, system, helpers) = std::thread::scope(|scope| {
+        let monitoring = watched.as_ref().map(|watched| {
+            let (start, load_over) = (&start, &load_over);
+            let spawned = std::thread::Builder::new()
+                .name("monitor".to_owned())
+                .spawn_scoped(scope, move || monitor(watched, start, load_over));
+            spawned.expect("a thread can be started")
+        });
         let merging = std::thread::Builder::new()
             .name("slices".to_owned())
             .spawn_scoped(scope, || beside.until(&load_over, plan))
@@ -181,10 +187,12 @@ fn measure(
         load_over.store(true, Ordering::Release);
         merging.thread().unpark();
         let main = main.end();
+        monitoring.iter().for_each(|monitoring| monitoring.thread().unpark());
+        let system = monitoring.and_then(|monitoring| unwound(monitoring.join()));
         let (beside, merging) = unwound(merging.join());
         let probed = probing.map(|probing| unwound(probing.join()));
         let results: Vec<_> = joined.into_iter().map(unwound).collect();
-        (results, probed, beside, vec![main, merging])
+        (results, probed, beside, system, vec![main, merging])
     });
     let ended = Monotonic.now();
     let t0 = Nanos(start.t0.load(Ordering::Acquire));
@@ -215,6 +223,7 @@ fn measure(
         server_stats: None,
         wall: ended.saturating_sub(t0),
         steal: None,
+        system,
         interrupted: stop.count() > 0 || capped,
         server_survived: None,
         server_failure: None,
@@ -236,29 +245,6 @@ fn plan_of_probe(plan: &Plan, probe: Probe) -> Plan {
     of_probe.client.cpus = vec![probe.cpu];
     of_probe.client.wait = if probe.shared { WaitPlan::Park } else { WaitPlan::Spin };
     of_probe
-}
-
-/// What goes on beside the load.
-struct Beside {
-    merger: SliceMerger,
-    /// Of our stub.
-    memory: Option<MemoryWatch>,
-}
-
-impl Beside {
-    /// Until the load is over. Once a slice is enough: a thread has one to fill and one to spare while another waits.
-    fn until(mut self, load_over: &AtomicBool, plan: &Plan) -> (Self, HelperReport) {
-        let helper = Helper::begin("slices", &plan.client.helpers.cpus);
-        while !load_over.load(Ordering::Acquire) {
-            self.merger.merge();
-            if let Some(memory) = &mut self.memory {
-                memory.look(Monotonic.now());
-            }
-            std::thread::park_timeout(Duration::from_nanos(plan.interval.0));
-        }
-        let account = helper.account();
-        (self, account)
-    }
 }
 
 /// What the ideal server will be fed with, for one thread of an open loop. Our stub says how long it worked on each

@@ -226,6 +226,7 @@ fn round_of(index: u32, recorded: Recorded) -> Round {
         server_stats: None,
         wall: Nanos::from_secs(10),
         steal: None,
+        system: None,
         interrupted: false,
         server_survived: Some(true),
         server_failure: None,

@@ -95,6 +95,7 @@ fn run() -> Run {
             server_stats: None,
             wall: ms(10_000),
             steal: Some(Nanos::ZERO),
+            system: None,
             interrupted: false,
             server_survived: Some(true),
             server_failure: None,

@@ -21,10 +21,10 @@ mod variants;
 pub use files::{parse_replay, parse_requests};
 use stages::parse_stages;
 pub use stages::{ArrivalsArg, Stages};
-pub use values::CpuList;
+pub use values::{CpuList, MonitorInterval};
 use values::{
-    parse_cpus, parse_extent, parse_keepalive, parse_mix, parse_model, parse_preset, parse_rate, parse_scale,
-    parse_share,
+    parse_cpus, parse_extent, parse_keepalive, parse_mix, parse_model, parse_monitor, parse_preset,
+    parse_rate, parse_scale, parse_share,
 };
 pub use variants::Variant;
 use variants::{parse_figure, parse_models, parse_variant};
@@ -187,8 +187,15 @@ pub struct ToolArgs {
     /// Processor of the probe [default: one that neither server nor load uses]
     #[arg(long, value_name = "CPU", requires = "probe")]
     pub probe_cpu: Option<usize>,
+    /// Sample machine, client and server so often, from 10ms, or off
+    #[arg(long, value_name = "TIME|off", default_value = "100ms", value_parser = parse_monitor)]
+    pub monitor_interval: MonitorInterval,
+    /// The process of a server that runs already, for the monitor; its children are watched too
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX)))]
+    pub server_pid: Option<u32>,
     /// A rule for the gate, as in 'p95<=800ms', 'errors<1%', 'throughput>=500/s'; p0 to p99.999, mean, max, errors,
-    /// timeouts, throughput; can be repeated [default of compare: 'p95<=800ms'; of run: none]
+    /// timeouts, availability, throughput, or what the monitor saw, as in 'server.cpu<70%', 'server.rss<=500MiB'; can be
+    /// repeated [default of compare: 'p95<=800ms'; of run: none]
     #[arg(long, value_name = "RULE")]
     pub sla: Vec<String>,
     /// Rules against an earlier run.

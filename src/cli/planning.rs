@@ -7,14 +7,16 @@ use crate::analyze::ranking;
 use crate::analyze::summary::TABLED;
 use crate::load::schedule::{Extent, Load};
 use crate::load::time::Nanos;
-use crate::plan::{Body, Client, Helpers, Limits, Mix, Plan, Probe, Request, Server, Stub, Target};
+use crate::plan::{Body, Client, Helpers, Limits, Mix, Monitor, Plan, Probe, Request, Server, Stub, Target};
 use crate::preset::{PRESETS, Preset};
 
 use super::values::{
     announces_body, check_method, is_loopback, parse_header, parse_ok, parse_rules, parse_url,
 };
 use super::variants::Side;
-use super::{AgainstArgs, CliError, CommonArgs, CompareArgs, CpuList, GateArgs, RunArgs, usage};
+use super::{
+    AgainstArgs, CliError, CommonArgs, CompareArgs, CpuList, GateArgs, MonitorInterval, RunArgs, usage,
+};
 
 /// The body of requests to the stub, unless another is given.
 const STUB_BODY: &str = r#"{"prompt":"How late is late?","max_tokens":64}"#;
@@ -215,6 +217,7 @@ impl CommonArgs {
                 stamps: self.tool.stamps.into(),
                 probe,
                 helpers: Helpers::place(&cpus.allowed, &measuring, &cpus.server),
+                monitor: self.monitor()?,
                 cpus: threads,
                 exclusive: cpus.exclusive,
                 wait: self.tool.wait,
@@ -316,6 +319,17 @@ impl CommonArgs {
         Ok(Some(Probe { rate, cpu, shared: used(&cpu) }))
     }
 
+    fn monitor(&self) -> Result<Option<Monitor>, CliError> {
+        let server_pid = self.tool.server_pid;
+        match self.tool.monitor_interval {
+            MonitorInterval::Off if server_pid.is_some() => usage(
+                "--server-pid names what the monitor watches, and --monitor-interval is off: leave one out",
+            ),
+            MonitorInterval::Off => Ok(None),
+            MonitorInterval::Every(interval) => Ok(Some(Monitor { interval, server_pid })),
+        }
+    }
+
     fn stub(&self, model: &str, preset: Preset, cpus: &[usize]) -> Stub {
         let args = &self.stub;
         Stub {
@@ -368,6 +382,11 @@ impl CommonArgs {
         if self.server_cpus.is_some() && !started {
             return usage(
                 "--server-cpus pins a server that hairspring starts; this one runs already (use taskset)",
+            );
+        }
+        if self.tool.server_pid.is_some() && started {
+            return usage(
+                "--server-pid is for a server that runs already; one that hairspring starts, it knows",
             );
         }
         if self.stub.workers == Some(0) {

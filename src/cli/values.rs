@@ -2,6 +2,7 @@
 
 use crate::analyze::gate::Rule;
 use crate::load::schedule::{Extent, Rate};
+use crate::load::time::Nanos;
 use crate::plan::{KeepalivePlan, Url};
 use crate::preset::{self, PRESETS, Preset};
 
@@ -76,6 +77,24 @@ pub(super) fn parse_keepalive(text: &str) -> Result<KeepalivePlan, String> {
             Ok(n) => Ok(KeepalivePlan::Requests(n)),
             Err(_) => Err(format!("`{text}`: write on, off, or how many requests a connection carries")),
         },
+    }
+}
+
+/// `--monitor-interval`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MonitorInterval {
+    /// No monitor.
+    Off,
+    /// Between samples.
+    Every(Nanos),
+}
+
+pub(super) fn parse_monitor(text: &str) -> Result<MonitorInterval, String> {
+    const LEAST: Nanos = Nanos::from_millis(10);
+    match (text, text.parse::<Nanos>()) {
+        ("off" | "0", _) | (_, Ok(Nanos::ZERO)) => Ok(MonitorInterval::Off),
+        (_, Ok(interval)) if interval >= LEAST => Ok(MonitorInterval::Every(interval)),
+        _ => Err(format!("`{text}`: write a time from {} on, as in 100ms, or off", LEAST.exact())),
     }
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::analyze::attribution::{self, Evidence};
 use crate::analyze::diagnose::{self, Diagnosis};
-use crate::analyze::gate::{self, Relative, Rule, RuleReport, SlaReport};
+use crate::analyze::gate::{self, Measured, Relative, Rule, RuleReport, SlaReport};
 use crate::analyze::intervals::{self as certainty, Interval};
 use crate::analyze::scenario::{self, Findings};
 use crate::analyze::stats::Percentile;
@@ -34,6 +34,7 @@ mod mix;
 mod probe;
 mod ranking;
 mod round;
+pub mod system;
 pub mod text;
 
 pub use comparison::{Beside, COMPARISON_SCHEMA, Comparison, Design, Noise};
@@ -45,6 +46,7 @@ pub use mix::TemplateRow;
 pub use probe::{Beyond, ProbeReport};
 pub use ranking::{Contest, RANKING_SCHEMA, RankedVariant, Ranking};
 pub use round::{Lateness, RoundReport, ThreadRow};
+use system::SystemReport;
 
 /// The version of [`Report`].
 pub const REPORT_SCHEMA: &str = "hairspring.report/1";
@@ -129,6 +131,9 @@ pub struct Report {
     /// The run in slices of time.
     #[serde(default)]
     pub intervals: Intervals,
+    /// What the system monitor saw; null where it was off.
+    #[serde(default)]
+    pub system: Option<SystemReport>,
     /// Percentiles are at most this share of themselves away from what was recorded.
     #[serde(default)]
     pub histogram_error: f64,
@@ -237,7 +242,10 @@ impl Report {
         let partial = !complete || rounds.iter().any(|round| round.interrupted);
         let validity = validity::judge(plan, host, rounds, &tally, &gate::percentiles(rules));
         let responses = Responses(&tally);
-        let sla = gate::evaluate(rules, &measured(&tally, &responses), evaluable(partial, &validity));
+        let system = SystemReport::of(rounds);
+        let figures = system.as_ref().map(|system| &system.figures);
+        let measured = Measured { system: figures, ..measured(&tally, &responses) };
+        let sla = gate::evaluate(rules, &measured, evaluable(partial, &validity));
         let per_driver = |f: fn(&crate::load::driver::DriverCounts) -> u64| -> u64 {
             rounds.iter().flat_map(|r| &r.threads).map(|t| f(&t.counts.driver)).sum()
         };
@@ -288,6 +296,7 @@ impl Report {
                 .collect(),
             logs,
             intervals: Intervals::of(rounds),
+            system,
             histogram_error: RELATIVE_ERROR,
             histograms: json::save(&tally),
             batches: json::save_batches(&tally.batches),
@@ -340,7 +349,8 @@ impl Report {
         let tally = self.tally()?;
         let responses = Responses(&tally);
         let evaluable = self.evaluable(&tally, &gate::percentiles(rules));
-        Ok(gate::evaluate(rules, &measured(&tally, &responses), evaluable))
+        let system = self.system.as_ref().map(|system| &system.figures);
+        Ok(gate::evaluate(rules, &Measured { system, ..measured(&tally, &responses) }, evaluable))
     }
 
     /// Whether rules on these percentiles may be judged.

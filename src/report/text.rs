@@ -7,6 +7,7 @@ mod instrument;
 mod models;
 mod ranking;
 mod scenario;
+mod system;
 
 pub(super) use comparison::Answers;
 pub use comparison::comparison;
@@ -65,6 +66,7 @@ pub fn run(report: &Report) -> String {
     evidence(&mut text, report);
     models::theory(&mut text, report.theory.as_ref());
     models::diagnosis(&mut text, report.diagnosis.as_ref());
+    system::system(&mut text, report);
     instrument(&mut text, report);
     validity(&mut text, "validity", &report.validity);
     sla(&mut text, "SLA", &report.sla);

@@ -148,6 +148,7 @@ pub(crate) fn run_on<S: Stack>(
         server_stats: None,
         wall: ended.saturating_sub(t0),
         steal: None,
+        system: None,
         interrupted: !scenario.interrupts.is_empty() || capped,
         server_survived: None,
         server_failure: None,
