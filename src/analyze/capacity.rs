@@ -33,7 +33,7 @@ const GROWTH: u64 = 3;
 /// A probe is not shorter than this, however high its rate.
 const PROBE_MIN: Nanos = Nanos::from_millis(250);
 /// So often in a row the instrument may convict itself at one rate before it is the client that limits.
-const DISTURBED_MAX: u32 = 3;
+const DISTURBED_MAX: u32 = 5;
 /// Where nothing met the SLA yet, the start is halved so often.
 const HALVINGS: u32 = 5;
 /// The confirmation may take so much of the budget.

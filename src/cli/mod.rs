@@ -11,11 +11,13 @@ use crate::load::time::Nanos;
 use crate::plan::{EnginePlan, KeepalivePlan, WaitPlan};
 use crate::preset::Preset;
 
+mod capacity;
 mod files;
 mod planning;
 mod stages;
 mod values;
 
+pub use capacity::CapacityArgs;
 pub use files::{parse_replay, parse_requests};
 use stages::parse_stages;
 pub use stages::{ArrivalsArg, Stages};

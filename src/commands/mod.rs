@@ -18,6 +18,7 @@ use hairspring::sys::clock;
 use hairspring::sys::server::ServerError;
 use hairspring::sys::signal::StopFlag;
 
+pub(crate) mod capacity;
 pub(crate) mod compare;
 pub(crate) mod gate;
 mod material;

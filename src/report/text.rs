@@ -2,10 +2,12 @@
 
 use std::fmt::Write;
 
+mod capacity;
 mod comparison;
 mod instrument;
 mod models;
 
+pub use capacity::capacity;
 pub use comparison::comparison;
 use comparison::outputs;
 use instrument::{engine, instrument, validity};

@@ -82,13 +82,13 @@ fn a_confirmation_that_fails_is_stepped_down_from() {
 }
 
 #[test]
-fn the_client_gets_three_tries_and_then_there_is_no_capacity() {
+fn the_client_gets_five_tries_and_then_there_is_no_capacity() {
     let (probes, outcome) = run(settings(100, 10_000), |probe| {
         if per_s(probe.rate) > 1_000.0 { Answer::Disturbed } else { Answer::Meets }
     });
     assert_eq!((outcome.capacity, outcome.stopped_by), (None, StoppedBy::Client));
     assert_eq!((outcome.low.map(per_s), outcome.high), (Some(800.0), None));
-    assert_eq!(probes.iter().filter(|p| per_s(p.rate) > 1_000.0).count(), 3);
+    assert_eq!(probes.iter().filter(|p| per_s(p.rate) > 1_000.0).count(), 5);
     // a passing disturbance costs nothing but its probes
     let mut tries = 0;
     let (_, outcome) = run(settings(100, 10_000), |probe| {
