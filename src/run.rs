@@ -140,7 +140,12 @@ impl Served {
 }
 
 /// Stops a process; what it ended with, if it was `ours` and that was a failure.
-fn end(process: ServerProcess, ours: bool, output: &Path, stop: &StopFlag) -> Result<Option<String>, RunError> {
+fn end(
+    process: ServerProcess,
+    ours: bool,
+    output: &Path,
+    stop: &StopFlag,
+) -> Result<Option<String>, RunError> {
     let hurried = stop.count() >= 2;
     let ended = process.stop(|| stop.count() >= 2);
     let status = ended.map_err(|source| RunError::Instrument { what: "cannot stop the server", source })?;

@@ -146,6 +146,13 @@ impl Probe {
         Self { rate, requests, warmup: warmup.unwrap_or(fifth), purpose, look: 1, confidence: CONFIDENCE }
     }
 
+    /// When what was not sent yet is given up (and the drain begins), from the start of the measurement: an overload must not
+    /// last as long as the target takes to work it off. Chance arrivals take longer than this once in millions of probes.
+    pub fn cut(&self) -> Nanos {
+        let time = time_of(self.requests, self.rate);
+        Nanos(time.0 + time.0 / 2)
+    }
+
     /// How long its load lasts.
     pub fn lasts(&self) -> Nanos {
         self.warmup.saturating_add(time_of(self.requests, self.rate))
@@ -215,7 +222,7 @@ pub struct Outcome {
     pub stopped_by: StoppedBy,
 }
 
-/// The search. Ask [`next`](Self::next), measure, [`tell`](Self::tell); until there is no next.
+/// The search. Ask for a [`probe`](Self::probe), measure it, [`tell`](Self::tell); until there is none.
 #[derive(Debug, Clone)]
 pub struct Search {
     settings: Settings,
@@ -255,7 +262,7 @@ impl Search {
     }
 
     /// What to measure next; none when the search is over.
-    pub fn next(&mut self) -> Option<Probe> {
+    pub fn probe(&mut self) -> Option<Probe> {
         while self.candidate.is_none() && self.stopped != Some(StoppedBy::Client) {
             let Some((rate, looks)) = self.current.or_else(|| Some((self.choose()?, 0))) else {
                 self.stopped.get_or_insert(self.cause());

@@ -280,8 +280,9 @@ pub fn mean(tally: &Tally, confidence: f64) -> Option<Bounds> {
         let parts: Vec<Share> = parts.iter().filter(|part| part.of > 0.0).copied().collect();
         let (count, values) = (parts.len() as f64, parts.iter().map(|part| part.of).sum::<f64>());
         let squares: f64 = parts.iter().map(|part| (part.events - mean * part.of).powi(2)).sum();
-        (parts.len() >= 2)
-            .then(|| t_quantile(two_sided(confidence), count - 1.0) * (count / (count - 1.0) * squares).sqrt() / values)
+        (parts.len() >= 2).then(|| {
+            t_quantile(two_sided(confidence), count - 1.0) * (count / (count - 1.0) * squares).sqrt() / values
+        })
     };
     let batches: Vec<Share> = rounds.iter().flatten().copied().collect();
     let whole = rounds.iter().map(|round| Share {

@@ -5,7 +5,7 @@ use clap::{ArgGroup, Args};
 use super::values::{parse_model, parse_rate, parse_rules, parse_share};
 use super::{ArrivalsArg, CliError, CommonArgs, RunArgs, usage};
 use crate::analyze::capacity::{self, Settings};
-use crate::analyze::gate::{Metric, Rule};
+use crate::analyze::gate::{Limit, Metric, Rule};
 use crate::load::schedule::Rate;
 use crate::load::time::Nanos;
 use crate::plan::Plan;
@@ -14,6 +14,8 @@ use crate::plan::Plan;
 const CONNECTIONS: u32 = 200;
 /// Where the start is not given: the first probe takes this share of the budget.
 const START_SHARE: f64 = 1.0 / 30.0;
+/// The least time that is waited for late answers.
+const PATIENCE_MIN: Nanos = Nanos::from_secs(1);
 
 /// `hairspring capacity`
 #[derive(Debug, Clone, Args)]
@@ -60,6 +62,7 @@ impl CapacityArgs {
         common.load.rate = Some(start);
         common.load.arrivals.get_or_insert(ArrivalsArg::Poisson);
         common.load.connections.get_or_insert(CONNECTIONS);
+        common.load.drain = common.load.drain.or(patience(&rules));
         common.tool.no_log = true;
         let run = RunArgs { url: self.url.clone(), stub_model: self.stub_model.clone(), common };
         let settings = Settings {
@@ -76,9 +79,12 @@ impl CapacityArgs {
     fn rules(&self) -> Result<Vec<Rule>, CliError> {
         let rules = parse_rules(&self.common.tool.sla)?;
         if rules.is_empty() {
-            return usage("capacity is the highest rate that meets an SLA: give one, as in --sla 'p99<=50ms'");
+            return usage(
+                "capacity is the highest rate that meets an SLA: give one, as in --sla 'p99<=50ms'",
+            );
         }
-        let odd = rules.iter().find(|rule| rule.metric() == Metric::Throughput || !rule.op().is_upper_limit());
+        let odd =
+            rules.iter().find(|rule| rule.metric() == Metric::Throughput || !rule.op().is_upper_limit());
         match odd {
             Some(rule) => usage(format!(
                 "--sla {rule}: capacity needs limits from above, which more load can break, as in 'p99<=50ms'"
@@ -106,4 +112,13 @@ impl CapacityArgs {
             None => Ok(()),
         }
     }
+}
+
+/// An answer that comes twice as late as the SLA allows is too late, however late it is. None where no rule limits a time.
+fn patience(rules: &[Rule]) -> Option<Nanos> {
+    let limits = rules.iter().filter_map(|rule| match rule.limit() {
+        Limit::Time(limit) => Some(limit.saturating_add(limit).max(PATIENCE_MIN)),
+        _ => None,
+    });
+    limits.max()
 }

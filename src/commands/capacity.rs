@@ -51,7 +51,9 @@ pub(crate) fn execute(args: &CapacityArgs, console: &mut Console<'_>) -> Result<
     let searched = study.search(&mut search, console);
     let outcome = search.outcome();
     let swept = match (&searched, outcome.low) {
-        (Ok(()), Some(rate)) if args.sweep && study.may_sweep(outcome) => study.sweep(rate, &settings, console),
+        (Ok(()), Some(rate)) if args.sweep && study.may_sweep(outcome) => {
+            study.sweep(rate, &settings, console)
+        }
         _ => Ok(()),
     };
     study.conclude(outcome, searched.and(swept), args.common.tool.on_inconclusive, console)
@@ -71,11 +73,13 @@ struct Study {
 
 impl Study {
     fn search(&mut self, search: &mut Search, console: &mut Console<'_>) -> Result<(), Failure> {
-        while let Some(probe) = search.next() {
+        while let Some(probe) = search.probe() {
             let plan = self.findings.plan.clone();
             let Some((finding, took)) = self.measure(&plan, probe, console)? else { return Ok(()) };
-            if self.findings.probes.len() == 1 && finding.row.successful == 0 {
-                return Err(Failure::environment("no request of the first probe was successful; is the server there?"));
+            if self.findings.probes.len() == 1 && !finding.answered {
+                return Err(Failure::environment(
+                    "no request of the first probe completed; is the server there?",
+                ));
             }
             search.tell(finding.answer, took);
             if let Some(point) = finding.point {
@@ -93,7 +97,12 @@ impl Study {
         console: &mut Console<'_>,
     ) -> Result<Option<(Finding, Nanos)>, Failure> {
         let number = self.findings.probes.len() as u64;
-        console.progress(&format!("probe {}: {:.1}/s, {} requests", number + 1, per_s(probe.rate), probe.requests));
+        console.progress(&format!(
+            "probe {}: {:.1}/s, {} requests",
+            number + 1,
+            per_s(probe.rate),
+            probe.requests
+        ));
         let began = Instant::now();
         let (_, _, series) = match self.series.take() {
             Some(same) if probe.look > 1 && (same.0, same.1) == (probe.rate, probe.purpose) => {
@@ -105,7 +114,7 @@ impl Study {
                 self.series.insert((probe.rate, probe.purpose, series))
             }
         };
-        series.plan.measure = Extent { count: Some(probe.requests), time: None };
+        series.plan.measure = Extent { count: Some(probe.requests), time: Some(probe.cut()) };
         series.plan.warmup = Extent { count: None, time: Some(probe.warmup) };
         series.measure(&self.dir, 0, &self.stop)?;
         self.server_failures.append(&mut series.server_failures);

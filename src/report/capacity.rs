@@ -145,6 +145,8 @@ pub struct Step {
 pub struct Finding {
     /// For the search.
     pub answer: Answer,
+    /// At least one complete answer came, in the warm-up or after it.
+    pub answered: bool,
     /// For the list.
     pub row: ProbeRow,
     /// For the curve: all looks together. None where the instrument convicted itself.
@@ -206,7 +208,8 @@ impl Finding {
             response_intervals: certainty::tabled(&tally),
             sla,
         });
-        Self { answer, row, point }
+        let answered = alone.completed + last.recorded.warmup.completed > 0;
+        Self { answer, answered, row, point }
     }
 }
 

@@ -30,8 +30,11 @@ impl Pool {
         let gap = 1e3 / per_s(probe.rate);
         let mut next = || {
             now += exponential(&mut rng) * gap;
-            let (first, _) =
-                free_at.iter().enumerate().min_by(|a, b| f64::total_cmp(a.1, b.1)).expect("there is a server");
+            let (first, _) = free_at
+                .iter()
+                .enumerate()
+                .min_by(|a, b| f64::total_cmp(a.1, b.1))
+                .expect("there is a server");
             let service = if self.markov { exponential(&mut rng) } else { 1.0 };
             free_at[first] = f64::max(free_at[first], now) + service;
             free_at[first] - now
@@ -127,7 +130,7 @@ fn search(
     let mut search = Search::new(settings.clone());
     let (mut at_rate, mut current) = (Tally::default(), None);
     let (mut number, mut requests) = (0, 0);
-    while let Some(probe) = search.next() {
+    while let Some(probe) = search.probe() {
         let here: (Rate, Purpose) = (probe.rate, probe.purpose);
         if probe.look == 1 || current != Some(here) {
             (at_rate, current) = (Tally::default(), Some(here));

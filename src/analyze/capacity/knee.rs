@@ -38,7 +38,10 @@ mod tests {
             (1..100).map(|percent| f64::from(percent) / 100.0).map(|rho| (rho, rho, response(rho))).collect()
         };
         let markov = knee(&curve(|rho| 1.0 / (1.0 - rho))).unwrap();
-        assert_eq!((markov.rate_per_s, markov.above_per_s, markov.below_per_s), (0.5, Some(0.49), Some(0.51)));
+        assert_eq!(
+            (markov.rate_per_s, markov.above_per_s, markov.below_per_s),
+            (0.5, Some(0.49), Some(0.51))
+        );
         let deterministic = knee(&curve(|rho| 1.0 + rho / (2.0 * (1.0 - rho)))).unwrap();
         assert_eq!(deterministic.rate_per_s, 0.59); // 2 − √2 = .586
     }

@@ -9,7 +9,7 @@ fn settings(start: u64, budget_s: u64) -> Settings {
 fn run(settings: Settings, mut find: impl FnMut(&Probe) -> Answer) -> (Vec<Probe>, Outcome) {
     let mut search = Search::new(settings);
     let mut probes = Vec::new();
-    while let Some(probe) = search.next() {
+    while let Some(probe) = search.probe() {
         assert!(probes.len() < 10_000, "the search does not end");
         probes.push(probe);
         search.tell(find(&probe), probe.lasts());
@@ -126,7 +126,7 @@ fn what_broke_it_is_told() {
     });
     assert_eq!(outcome.stopped_by, StoppedBy::Errors);
     let mut search = Search::new(settings(100, 10_000));
-    search.next();
+    search.probe();
     assert_eq!((search.outcome().stopped_by, search.outcome().low), (StoppedBy::Interrupt, None));
 }
 

@@ -121,8 +121,7 @@ fn sweep(text: &mut String, sweep: &Sweep) {
 
 fn answer(text: &mut String, capacity: &Capacity) {
     let rate = |rate: Option<f64>, none: &str| rate.map_or(none.to_owned(), |rate| format!("{rate:.1}/s"));
-    let (low, high) =
-        (rate(capacity.interval.low_per_s, "none"), rate(capacity.interval.high_per_s, "none"));
+    let (low, high) = (rate(capacity.interval.low_per_s, "none"), rate(capacity.interval.high_per_s, "none"));
     let _ = writeln!(
         text,
         "\nhighest rate shown to meet the SLA: {low}; lowest shown to break it: {high} ({} requests in {})",
