@@ -18,8 +18,13 @@ fn searched(scratch: &Scratch, flags: &str) -> Option<(Value, Finished)> {
     assert_eq!(capacity["schema"], "hairspring.capacity/1");
     assert_eq!(capacity["partial"], false, "{finished}");
     consistent(&capacity);
+    let invalid = capacity["probes"].as_array().unwrap().iter().any(|p| p["validity"] == "invalid");
     if capacity["stopped_by"] == "client" {
         client_limited(&capacity, &finished);
+    }
+    // probes that had to be repeated used up the budget
+    let starved = capacity["stopped_by"] == "budget" && invalid;
+    if capacity["stopped_by"] == "client" || starved {
         skipped("the machine was too disturbed for a search for capacity");
         return None;
     }
