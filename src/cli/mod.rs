@@ -11,6 +11,7 @@ use crate::load::time::Nanos;
 use crate::plan::{EnginePlan, KeepalivePlan, Plan, WaitPlan};
 use crate::preset::Preset;
 
+mod capacity;
 mod files;
 mod planning;
 mod presets;
@@ -18,6 +19,7 @@ mod stages;
 mod values;
 mod variants;
 
+pub use capacity::CapacityArgs;
 pub use files::{parse_replay, parse_requests};
 use stages::parse_stages;
 pub use stages::{ArrivalsArg, Stages};

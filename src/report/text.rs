@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+mod capacity;
 mod comparison;
 mod instrument;
 mod models;
@@ -9,6 +10,7 @@ mod ranking;
 mod scenario;
 mod system;
 
+pub use capacity::capacity;
 pub(super) use comparison::Answers;
 pub use comparison::comparison;
 use instrument::{engine, instrument, validity};
