@@ -166,4 +166,15 @@ pub struct Round {
     pub server_survived: Option<bool>,
     /// What our stub said when it ended with an error: its log is incomplete.
     pub server_failure: Option<String>,
+    /// What was seen of it from outside.
+    pub server_facts: ServerFacts,
+}
+
+/// What was seen of a server that hairspring started, from outside.
+#[derive(Debug, Clone, Default)]
+pub struct ServerFacts {
+    /// From its start to its readiness; `None` if it is not ours.
+    pub startup: Option<Nanos>,
+    /// Its resident memory in bytes by the time since t0, in order of time; empty where it was not looked at.
+    pub memory: Vec<(Nanos, u64)>,
 }

@@ -9,6 +9,7 @@ use crate::load::driver::Keepalive;
 use crate::load::io::Stamps;
 use crate::load::schedule::{Arrivals, Extent, Load, Rate, RateAt, UsersAt};
 use crate::load::time::Nanos;
+use crate::preset::Scenario;
 use crate::record::OkStatuses;
 
 mod helpers;
@@ -58,6 +59,9 @@ pub struct Plan {
     pub rounds: u32,
     /// The gate's rules, in canonical form.
     pub sla: Vec<String>,
+    /// The preset it was made from, where one was named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scenario: Option<Scenario>,
 }
 
 /// What is measured.
@@ -85,6 +89,9 @@ pub enum Server {
         command: String,
         /// The processors it is pinned to.
         cpus: Vec<usize>,
+        /// It is given nothing but PATH of our environment.
+        #[serde(default)]
+        clean_env: bool,
         /// How long its URL may take to answer.
         #[serde(rename = "ready_timeout_ns")]
         ready_timeout: Nanos,

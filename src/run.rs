@@ -5,16 +5,14 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
-use std::time::Duration;
 
 use crate::engine::epoll::EpollEngine;
 use crate::engine::uring;
 use crate::engine::{Clock, Engine, Setup};
-use crate::facts::system::System;
-use crate::facts::{HelperReport, ProbeFacts, Round, ThreadReport};
+use crate::facts::{ProbeFacts, Round, ServerFacts, ThreadReport};
 use crate::load::driver::{Driver, Keepalive, Settings};
 use crate::load::io::Stamps;
 use crate::load::request::Requests;
@@ -22,15 +20,14 @@ use crate::load::response;
 use crate::load::rng::mix;
 use crate::load::schedule::{Extent, Load, Offer, Schedule, Shard};
 use crate::load::time::Nanos;
-use crate::plan::{self, EnginePlan, Material, Plan, Probe, Server, WaitPlan};
+use crate::plan::{EnginePlan, Material, Plan, Probe, Server, WaitPlan};
 use crate::record::Path as RequestPath;
-use crate::record::{LogPort, Recorded, Recorder, SliceMerger, SlicePort, slicing};
+use crate::record::{LogPort, Recorded, Recorder, SlicePort, slicing};
 use crate::sys::affinity;
 use crate::sys::alloc;
 use crate::sys::clock::{Monotonic, RunClock};
 use crate::sys::helper::Helper;
 use crate::sys::host;
-use crate::sys::monitor::{Monitor, Watched};
 use crate::sys::server::{ServerError, ServerProcess};
 use crate::sys::signal::StopFlag;
 use crate::worker::{self, Wait};
@@ -38,8 +35,11 @@ use crate::worker::{self, Wait};
 /// From the moment all threads are ready to t0.
 const START_LEAD: Nanos = Nanos::from_millis(2);
 
+mod beside;
+mod memory;
 mod target;
 
+use beside::{Beside, monitor, watched};
 pub use target::stub_args;
 use target::{Running, answers, resolve, start_server, stats};
 
@@ -59,7 +59,7 @@ pub enum RunError {
     },
     /// Something answers at the URL before the command was started.
     #[error(
-        "something answers at {0} already, before `--{1}-cmd` was started: stop it, or leave the command out"
+        "something answers at {0} already, before the command of {1} was started: stop it, or leave the command out"
     )]
     Occupied(String, String),
     /// The engine that was asked for.
@@ -100,16 +100,58 @@ pub fn round(
     measured.server_ready = running.ready;
     if let Some(process) = running.process {
         let ours = matches!(plan.target.server, Server::Stub(_)) && measured.server_survived == Some(true);
-        let output = server_output.to_owned();
-        let hurried = stop.count() >= 2;
-        let ended = process.stop(|| stop.count() >= 2);
-        let status =
-            ended.map_err(|source| RunError::Instrument { what: "cannot stop the server", source })?;
-        if ours && !status.success() && !hurried {
-            measured.server_failure = Some(format!("the stub ended with {status}; see {}", output.display()));
-        }
+        measured.server_failure = end(process, ours, server_output, stop)?;
     }
     Ok(measured)
+}
+
+/// A server that stays for several rounds, which are made with the [`plan`](Self::plan) that it gives.
+pub struct Served {
+    running: Running,
+    server: Server,
+    output: PathBuf,
+}
+
+impl Served {
+    /// Starts the server of `plan`, if it is ours to start, and waits until it answers.
+    pub fn start(
+        plan: &Plan,
+        addresses: &[SocketAddr],
+        output: &Path,
+        stop: &StopFlag,
+    ) -> Result<Self, RunError> {
+        let running = start_server(plan, 0, addresses, output, stop)?;
+        Ok(Self { running, server: plan.target.server.clone(), output: output.to_owned() })
+    }
+
+    /// `plan`, against this server as one that runs already.
+    pub fn plan(&self, plan: &Plan) -> Plan {
+        let mut plan = plan.clone();
+        plan.target.url = Some(self.running.url.clone());
+        plan.target.server = Server::External;
+        plan
+    }
+
+    /// Stops it; what it ended with, if that was a failure.
+    pub fn stop(self, stop: &StopFlag) -> Result<Option<String>, RunError> {
+        let Some(mut process) = self.running.process else { return Ok(None) };
+        let ours = matches!(self.server, Server::Stub(_)) && process.is_running();
+        end(process, ours, &self.output, stop)
+    }
+}
+
+/// Stops a process; what it ended with, if it was `ours` and that was a failure.
+fn end(
+    process: ServerProcess,
+    ours: bool,
+    output: &Path,
+    stop: &StopFlag,
+) -> Result<Option<String>, RunError> {
+    let hurried = stop.count() >= 2;
+    let ended = process.stop(|| stop.count() >= 2);
+    let status = ended.map_err(|source| RunError::Instrument { what: "cannot stop the server", source })?;
+    let failed = ours && !status.success() && !hurried;
+    Ok(failed.then(|| format!("the stub ended with {status}; see {}", output.display())))
 }
 
 /// Before any load: the engine asked for is to be had; the addresses of a target that has a URL, resolved once; and nobody
@@ -149,7 +191,8 @@ fn measure(
     let mut logs = logs.into_iter();
     let (mut slices, merger) = slicing(plan.interval, threads);
     let load_over = AtomicBool::new(false);
-    let (results, probed, merger, system, helpers) = std::thread::scope(|scope| {
+    let beside = Beside::new(plan, running, merger);
+    let (results, probed, beside, system, helpers) = std::thread::scope(|scope| {
         let monitoring = watched.as_ref().map(|watched| {
             let (start, load_over) = (&start, &load_over);
             let spawned = std::thread::Builder::new()
@@ -159,7 +202,7 @@ fn measure(
         });
         let merging = std::thread::Builder::new()
             .name("slices".to_owned())
-            .spawn_scoped(scope, || merge_slices(merger, plan, &load_over))
+            .spawn_scoped(scope, || beside.until(&load_over, plan))
             .expect("a thread can be started");
         let handles: Vec<_> = (0..threads)
             .map(|thread| {
@@ -188,10 +231,10 @@ fn measure(
         let main = main.end();
         monitoring.iter().for_each(|monitoring| monitoring.thread().unpark());
         let system = monitoring.and_then(|monitoring| unwound(monitoring.join()));
-        let (merger, merging) = unwound(merging.join());
+        let (beside, merging) = unwound(merging.join());
         let probed = probing.map(|probing| unwound(probing.join()));
         let results: Vec<_> = joined.into_iter().map(unwound).collect();
-        (results, probed, merger, system, vec![main, merging])
+        (results, probed, beside, system, vec![main, merging])
     });
     let ended = Monotonic.now();
     let t0 = Nanos(start.t0.load(Ordering::Acquire));
@@ -205,7 +248,7 @@ fn measure(
     }
     let probe =
         probed.transpose().map_err(|source| RunError::Instrument { what: "the probe failed", source })?;
-    recorded.slices = merger.finish(t0);
+    recorded.slices = beside.merger.finish(t0);
     recorded.measured.close_round();
     recorded.path.close();
     recorded.warmup.close_round();
@@ -226,6 +269,10 @@ fn measure(
         interrupted: stop.count() > 0 || capped,
         server_survived: None,
         server_failure: None,
+        server_facts: ServerFacts {
+            startup: running.startup,
+            memory: beside.memory.map(|watch| watch.since(t0)).unwrap_or_default(),
+        },
     })
 }
 
@@ -240,40 +287,6 @@ fn plan_of_probe(plan: &Plan, probe: Probe) -> Plan {
     of_probe.client.cpus = vec![probe.cpu];
     of_probe.client.wait = if probe.shared { WaitPlan::Park } else { WaitPlan::Spin };
     of_probe
-}
-
-/// Whom the monitor watches.
-fn watched(plan: &Plan, running: &Running, monitor: plan::Monitor) -> Watched {
-    let server_cpus = match &plan.target.server {
-        Server::Stub(stub) => stub.cpus.clone(),
-        Server::Command { cpus, .. } => cpus.clone(),
-        Server::External => Vec::new(),
-    };
-    Watched {
-        interval: monitor.interval,
-        server: running.process.as_ref().map(ServerProcess::id).or(monitor.server_pid),
-        server_cores: Some(server_cpus.len()).filter(|&n| n > 0),
-        addresses: running.addresses.clone(),
-        client_cpus: plan.client.cpus.clone(),
-        server_cpus,
-    }
-}
-
-/// Beside the load, from its start on. `None` if it did not start.
-fn monitor(watched: &Watched, start: &StartLine, load_over: &AtomicBool) -> Option<System> {
-    let monitor = Monitor::new(watched);
-    Some(monitor.watch(start.wait(true)?, load_over))
-}
-
-/// Beside the load, until it is over. Once a slice is enough: a thread has one to fill and one to spare while another waits.
-fn merge_slices(mut merger: SliceMerger, plan: &Plan, load_over: &AtomicBool) -> (SliceMerger, HelperReport) {
-    let helper = Helper::begin("slices", &plan.client.helpers.cpus);
-    while !load_over.load(Ordering::Acquire) {
-        merger.merge();
-        std::thread::park_timeout(Duration::from_nanos(plan.interval.0));
-    }
-    let beside = helper.account();
-    (merger, beside)
 }
 
 /// What the ideal server will be fed with, for one thread of an open loop. Our stub says how long it worked on each

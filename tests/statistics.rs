@@ -9,6 +9,7 @@ use hairspring::load::rng::Rng;
 use hairspring::load::time::Nanos;
 use hairspring::record::{BatchCounter, Tally};
 
+mod capacity;
 mod coverage;
 mod experiments;
 mod verdicts;

@@ -4,7 +4,9 @@ use clap::Parser;
 use hairspring::analyze::stats::Percentile;
 use hairspring::analyze::validity::{Level, Validity, Verdict, judge};
 use hairspring::cli::RunArgs;
-use hairspring::facts::{ClockAccount, HelperReport, Host, Round, ThreadReport, ThreadTimes, WorkerCounts};
+use hairspring::facts::{
+    ClockAccount, HelperReport, Host, Round, ServerFacts, ThreadReport, ThreadTimes, WorkerCounts,
+};
 use hairspring::load::driver::{DriverCounts, PaceCounts};
 use hairspring::load::io::{EngineAccount, Stamps};
 use hairspring::load::sample::{Failure, Outcome};
@@ -97,6 +99,7 @@ fn run() -> Run {
             interrupted: false,
             server_survived: Some(true),
             server_failure: None,
+            server_facts: ServerFacts::default(),
             probe: None,
             helpers: vec![HelperReport {
                 name: "slices".to_owned(),

@@ -226,7 +226,8 @@ fn summary(findings: &Findings, symptoms: &Symptoms) -> String {
             )
         }
         (None, None) if symptoms.excess.is_some() => {
-            "nothing to explain: requests at and above p95 take little longer than on an unloaded server".to_owned()
+            "nothing to explain: requests at and above p95 take little longer than on an unloaded server"
+                .to_owned()
         }
         (None, None) => "not evaluated: no request was successful".to_owned(),
     }

@@ -82,6 +82,24 @@ pub enum SlaVerdict {
     NotEvaluated,
 }
 
+impl SlaVerdict {
+    /// Of several runs, each with its verdict: the gravest, in the order of exit codes. None of none.
+    pub fn together(verdicts: impl IntoIterator<Item = Self>) -> Option<Self> {
+        let gravity = |verdict: &Self| match verdict {
+            Self::Met => 0,
+            Self::Inconclusive => 1,
+            Self::NotMet => 2,
+            Self::NotEvaluated => 3,
+        };
+        verdicts.into_iter().max_by_key(gravity)
+    }
+}
+
+/// The rules of a plan, which has them as text.
+pub fn rules(sla: &[String]) -> Vec<Rule> {
+    sla.iter().filter_map(|text| text.parse().ok()).collect()
+}
+
 /// The percentiles that these rules ask for.
 pub fn percentiles(rules: &[Rule]) -> Vec<super::stats::Percentile> {
     let asked = |rule: &Rule| if let Metric::Percentile(p) = rule.metric() { Some(p) } else { None };

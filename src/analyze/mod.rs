@@ -1,6 +1,7 @@
 //! PURE: what the recorded figures mean. No sockets, files, threads or clocks; numbers in, findings out.
 
 pub mod attribution;
+pub mod capacity;
 pub mod compare;
 pub mod diagnose;
 pub mod findings;
@@ -8,7 +9,9 @@ pub mod gate;
 pub mod intervals;
 pub mod paired;
 pub mod queueing;
+pub mod ranking;
 pub mod recommend;
+pub mod scenario;
 pub mod special;
 pub mod stats;
 pub mod summary;

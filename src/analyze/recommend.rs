@@ -154,7 +154,11 @@ fn sized(grounds: Grounds<'_>, finding: &Finding, station: &Station, goal: Goal)
         let (low, high) = (predicted.low, predicted.high);
         advice.push(Recommendation {
             priority: 0,
-            what: format!("give the server {servers} {what} instead of {} ({} at this load)", station.now, goal.in_words()),
+            what: format!(
+                "give the server {servers} {what} instead of {} ({} at this load)",
+                station.now,
+                goal.in_words()
+            ),
             from: from(),
             improvement: Some(Improvement {
                 figure: goal.percentile.to_string(),
@@ -306,7 +310,9 @@ fn remedy(grounds: Grounds<'_>, finding: &Finding) -> Option<Recommendation> {
             let workers = symptoms.concurrency?.at_work?.round();
             let needed = (workers / (1.0 - share).max(0.01)).ceil();
             (
-                format!("for this load, about {needed:.0} workers instead of {workers:.0}; or let clients back off by Retry-After"),
+                format!(
+                    "for this load, about {needed:.0} workers instead of {workers:.0}; or let clients back off by Retry-After"
+                ),
                 "threads, and processors if the work computes".to_owned(),
                 "no request is answered 503 at this rate".to_owned(),
             )
@@ -314,7 +320,10 @@ fn remedy(grounds: Grounds<'_>, finding: &Finding) -> Option<Recommendation> {
         (Some(share), _) => {
             let rate = symptoms.throughput?;
             (
-                format!("raise the rate limit from {:.1}/s to {rate:.1}/s, or let clients back off by Retry-After", rate * (1.0 - share)),
+                format!(
+                    "raise the rate limit from {:.1}/s to {rate:.1}/s, or let clients back off by Retry-After",
+                    rate * (1.0 - share)
+                ),
                 "what the server needs for that rate: measure it with the limit raised".to_owned(),
                 "no request is answered 429 at this rate".to_owned(),
             )
@@ -348,11 +357,16 @@ fn to_watch(grounds: Grounds<'_>) -> Option<Recommendation> {
     let errors = (1.0 - tally.successful as f64 / tally.scheduled as f64).mul_add(ALERT_AT, 0.0).max(0.001);
     Some(Recommendation {
         priority: 0,
-        what: format!("alert where p95 stays above {at} or errors above {:.1} % at this load", 100.0 * errors),
+        what: format!(
+            "alert where p95 stays above {at} or errors above {:.1} % at this load",
+            100.0 * errors
+        ),
         from: "measured".to_owned(),
         improvement: None,
         cost: "none".to_owned(),
-        verify: format!("p95 was {p95} here; the limit is {ALERT_AT} times that, at most what the gate allows"),
+        verify: format!(
+            "p95 was {p95} here; the limit is {ALERT_AT} times that, at most what the gate allows"
+        ),
     })
 }
 
@@ -364,7 +378,10 @@ fn kubernetes(grounds: Grounds<'_>) -> Option<Recommendation> {
     let milli = |cores: f64| (cores * 20.0).ceil() * 50.0;
     let mebi = |bytes: f64| (bytes / 1024.0 / 1024.0 / 16.0).ceil() * 16.0;
     let health = health_path(grounds).map_or(String::new(), |(path, p99)| {
-        format!("; probe {path} with timeoutSeconds {} (its p99 is {p99})", (3.0 * p99.as_secs()).ceil().max(1.0))
+        format!(
+            "; probe {path} with timeoutSeconds {} (its p99 is {p99})",
+            (3.0 * p99.as_secs()).ceil().max(1.0)
+        )
     });
     Some(Recommendation {
         priority: 0,

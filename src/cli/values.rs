@@ -131,8 +131,15 @@ pub(super) fn parse_model(text: &str) -> Result<String, String> {
 }
 
 pub(super) fn parse_preset(text: &str) -> Result<Preset, String> {
-    let names: Vec<String> = PRESETS.iter().map(|p| format!("{} ({})", p.name, p.intent)).collect();
-    preset::find(text).ok_or_else(|| format!("`{text}` is not a preset; there are: {}", names.join("; ")))
+    let names: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
+    let there_are =
+        || format!("`{text}` is not a preset; there are {} (see `hairspring presets`)", names.join(", "));
+    preset::find(text).ok_or_else(there_are)
+}
+
+pub(super) fn parse_scale(text: &str) -> Result<f64, String> {
+    let scale = text.parse().ok().filter(|scale| (1e-4..=1.0).contains(scale));
+    scale.ok_or_else(|| format!("`{text}`: from 0.0001 to 1, as in 0.1 for a tenth of the time"))
 }
 
 pub(super) fn parse_ok(text: &str) -> Result<Vec<(u16, u16)>, CliError> {

@@ -18,9 +18,13 @@ use hairspring::sys::clock;
 use hairspring::sys::server::ServerError;
 use hairspring::sys::signal::StopFlag;
 
+mod against;
+pub(crate) mod capacity;
 pub(crate) mod compare;
 pub(crate) mod gate;
+mod handouts;
 mod material;
+pub(crate) mod presets;
 pub(crate) mod run;
 
 /// Why a command ends without a judgement.
@@ -213,14 +217,15 @@ impl Judgement {
             console.warn("the run is SUSPECT, and --strict lets only VALID runs pass");
         }
         if self.asked {
-            console.print(&format!("=> {}\n", self.in_words(code)));
+            console.print(&format!("=> {} (exit code {code})\n", self.words(code)));
         }
         code
     }
 
-    fn in_words(self, code: u8) -> String {
+    fn words(self, code: u8) -> &'static str {
         let open = self.sla == SlaVerdict::Inconclusive;
-        let words = match code {
+        match code {
+            0 if !self.asked => "measured; no rule was asked for",
             0 if open => {
                 "PASS: the SLA is neither shown to be met nor to be missed, and --on-inconclusive pass"
             }
@@ -234,8 +239,7 @@ impl Judgement {
             Failure::INVALID => "NO VERDICT: the run cannot be relied on",
             Failure::INCONCLUSIVE => "NO VERDICT: the requests are too few to tell",
             _ => "NO VERDICT: interrupted",
-        };
-        format!("{words} (exit code {code})")
+        }
     }
 
     /// Precedence: 130 > 1 > 3 > 2 > 4 > 0.

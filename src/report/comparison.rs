@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Report, Tool, json};
 use crate::analyze::compare::{self, Change, Outputs, PairedRequests, PairedRound};
-use crate::analyze::gate::{self, Rule, SlaReport, SlaVerdict};
+use crate::analyze::gate::{self, Relative, Rule, SlaReport, SlaVerdict};
 use crate::analyze::paired::{Criteria, Effect, Sequential};
 use crate::analyze::summary::{Figures, Responses, measured};
 use crate::analyze::validity::Verdict;
@@ -45,6 +45,9 @@ pub struct Comparison {
     /// The same by requests with the same id; null where answers were not compared.
     #[serde(default)]
     pub paired_requests: Option<PairedRequests>,
+    /// Of all pairs of requests, in how many the optimized side's is faster; ties count half, the unsuccessful rank last.
+    #[serde(default)]
+    pub chance_faster: Option<f64>,
     /// `--aa`: the baseline against itself.
     #[serde(default)]
     pub noise: Option<Noise>,
@@ -74,20 +77,27 @@ pub struct Noise {
     pub effects: BTreeMap<String, Effect>,
 }
 
-/// How two sides were compared.
+/// The requests of one side beside those of the first, over the rounds.
+#[derive(Debug, Clone, Default)]
+pub struct Beside {
+    /// The comparison of answers.
+    pub outputs: Outputs,
+    /// Requests on both sides, by round.
+    pub paired: Vec<PairedRound>,
+}
+
+/// How sides were compared.
 #[derive(Debug, Default)]
 pub struct Design {
     /// In which order the variants were measured in each round.
     pub order: Vec<Vec<String>>,
-    /// The comparison of answers.
-    pub outputs: Outputs,
+    /// Each side but the first, beside the first.
+    pub beside: Vec<Beside>,
     /// Answers were not to be compared.
     pub ignore_output: bool,
     /// What makes a difference.
     pub criteria: Criteria,
-    /// Requests on both sides, by round.
-    pub paired: Vec<PairedRound>,
-    /// `--aa`: the second baseline.
+    /// `--aa`: the first side once more.
     pub again: Option<Report>,
     /// `--until`
     pub sequential: Option<Sequential>,
@@ -96,7 +106,8 @@ pub struct Design {
 impl Comparison {
     /// From the two reports, which were made over the same rounds.
     pub fn new(baseline: Report, optimized: Report, design: Design) -> Self {
-        let Design { order, outputs, ignore_output, criteria, paired, again, sequential } = design;
+        let Design { order, beside, ignore_output, criteria, again, sequential } = design;
+        let Beside { outputs, paired } = beside.into_iter().next().unwrap_or_default();
         let against_baseline = |other: &Report| -> Vec<(Figures, Figures)> {
             let rounds = baseline.rounds.iter().zip(&other.rounds);
             rounds.map(|(b, o)| (b.response_ns.clone(), o.response_ns.clone())).collect()
@@ -114,11 +125,12 @@ impl Comparison {
             improvement.get("p50"),
             effects.get("p50"),
         );
+        let sides = baseline.tally().ok().zip(optimized.tally().ok());
         let again = noise.as_ref().map_or(Verdict::Valid, |noise| noise.again.validity.verdict);
         let worse = baseline.validity.verdict.max(optimized.validity.verdict).max(again);
         let partial = baseline.partial || optimized.partial;
-        let rules: Vec<Rule> = optimized.plan.sla.iter().filter_map(|text| text.parse().ok()).collect();
-        let sla = refusal(&rules, partial, worse).unwrap_or_else(|| optimized.sla.clone());
+        let sla = refusal(&gate::rules(&optimized.plan.sla), partial, worse)
+            .unwrap_or_else(|| optimized.sla.clone());
         Self {
             schema: COMPARISON_SCHEMA.to_owned(),
             tool: Tool::this(),
@@ -130,6 +142,7 @@ impl Comparison {
             criteria,
             effects,
             paired_requests: compare::paired_requests(&paired, criteria),
+            chance_faster: sides.and_then(|(b, o)| compare::chance_faster(&b, &o)),
             noise,
             sequential,
             outputs_identical: if ignore_output { None } else { outputs.identical() },
@@ -150,16 +163,33 @@ impl Comparison {
             None => self.optimized.judge(rules),
         }
     }
+
+    /// Judges the optimized side against an earlier report; these verdicts join those in `sla`.
+    pub fn judge_against(
+        &self,
+        baseline: &Report,
+        rules: &[Relative],
+        sla: SlaReport,
+    ) -> Result<SlaReport, json::BadReport> {
+        let (judged, evaluable) = self.optimized.regressions(baseline, rules)?;
+        let whole = unfit(self.partial, self.validity).map_or(Ok(()), |why| Err(why.to_owned()));
+        Ok(sla.joined(judged, whole.and(evaluable)))
+    }
 }
 
-/// The gate of a comparison that cannot be judged. An invalid baseline makes no optimized side wrong, but it makes the
-/// comparison wrong.
-fn refusal(rules: &[Rule], partial: bool, worse: Verdict) -> Option<SlaReport> {
-    let why = match worse {
-        _ if partial => "the comparison is partial",
-        Verdict::Invalid => "one side of the comparison is INVALID",
-        _ => return None,
-    };
+/// Why nothing follows from the comparison, if that is so. An invalid baseline makes no optimized side wrong, but it makes
+/// the comparison wrong.
+pub(super) fn unfit(partial: bool, worse: Verdict) -> Option<&'static str> {
+    match worse {
+        _ if partial => Some("the comparison is partial"),
+        Verdict::Invalid => Some("one side of the comparison is INVALID"),
+        _ => None,
+    }
+}
+
+/// The gate of a comparison that cannot be judged.
+pub(super) fn refusal(rules: &[Rule], partial: bool, worse: Verdict) -> Option<SlaReport> {
+    let why = unfit(partial, worse)?;
     let nothing = Tally::default();
     Some(gate::evaluate(rules, &measured(&nothing, &Responses(&nothing)), Err(why.to_owned())))
 }

@@ -1,4 +1,4 @@
-//! PURE: reports as data, and their forms: JSON, CSV, text.
+//! PURE: reports as data, and their forms: JSON, CSV, text, Markdown, JUnit.
 //!
 //! Every number in a report is either counted exactly or comes from a histogram that stands in the report
 //! itself, so that a saved report can be judged again. docs/FORMATS.md describes each field.
@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 use crate::analyze::attribution::{self, Evidence};
 use crate::analyze::diagnose::{self, Diagnosis};
 use crate::analyze::findings::{self, Findings, Sources, Symptoms};
-use crate::analyze::gate::{self, Measured, Relative, Rule, SlaReport};
+use crate::analyze::gate::{self, Measured, Relative, Rule, RuleReport, SlaReport};
 use crate::analyze::intervals::{self as certainty, Interval};
 use crate::analyze::recommend::{self, Advice, Grounds};
+use crate::analyze::scenario;
 use crate::analyze::stats::Percentile;
 use crate::analyze::summary::{Figures, Responses, measured, throughput};
 use crate::analyze::theory::{self, Theory};
@@ -22,24 +23,31 @@ use crate::load::time::Nanos;
 use crate::plan::Plan;
 use crate::record::{Key, RELATIVE_ERROR, Tally};
 
+pub mod capacity;
 mod comparison;
 pub mod csv;
 pub mod hdr;
 pub mod intervals;
 pub mod json;
+mod judged;
+pub mod junit;
 mod kernel;
+pub mod markdown;
 mod mix;
 mod probe;
+mod ranking;
 mod round;
 pub mod system;
 pub mod text;
 
-pub use comparison::{COMPARISON_SCHEMA, Comparison, Design, Noise};
+pub use comparison::{Beside, COMPARISON_SCHEMA, Comparison, Design, Noise};
 use intervals::Intervals;
 use json::{SavedBatch, SavedHistogram};
+pub use judged::{CaseOutcome, Judged};
 pub use kernel::Kernel;
 pub use mix::TemplateRow;
 pub use probe::{Beyond, ProbeReport};
+pub use ranking::{Contest, RANKING_SCHEMA, RankedVariant, Ranking};
 pub use round::{Lateness, RoundReport, ThreadRow};
 use system::SystemReport;
 
@@ -118,6 +126,9 @@ pub struct Report {
     /// What to do about it.
     #[serde(default)]
     pub advice: Option<Advice>,
+    /// What the preset asks, and the answers; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scenario: Option<scenario::Findings>,
     /// How far the instrument believes itself.
     pub validity: Validity,
     /// The gate.
@@ -246,8 +257,14 @@ impl Report {
         let sla = gate::evaluate(rules, &measured, evaluable(partial, &validity));
         let evidence = attribution::evidence(plan, rounds, &tally);
         let theory = theory::theory(plan, rounds, &tally);
-        let sources =
-            Sources { plan, rounds, tally: &tally, evidence: &evidence, validity: &validity, system: figures };
+        let sources = Sources {
+            plan,
+            rounds,
+            tally: &tally,
+            evidence: &evidence,
+            validity: &validity,
+            system: figures,
+        };
         let symptoms = Symptoms::of(sources);
         let findings = findings::find(&symptoms);
         let advice = recommend::advise(Grounds {
@@ -301,6 +318,7 @@ impl Report {
             findings: Some(findings),
             advice: Some(advice),
             diagnosis: Some(diagnose::diagnose(plan, rounds)),
+            scenario: scenario::findings(plan, rounds, &tally, validity.verdict),
             validity,
             sla,
             rounds: rounds
@@ -383,6 +401,16 @@ impl Report {
         rules: &[Relative],
         sla: SlaReport,
     ) -> Result<SlaReport, json::BadReport> {
+        let (judged, evaluable) = self.regressions(baseline, rules)?;
+        Ok(sla.joined(judged, evaluable))
+    }
+
+    /// The verdicts against an earlier report, and whether both may be judged.
+    pub(super) fn regressions(
+        &self,
+        baseline: &Self,
+        rules: &[Relative],
+    ) -> Result<(Vec<RuleReport>, Result<(), String>), json::BadReport> {
         let (ours, theirs) = (self.tally()?, baseline.tally()?);
         let asked: Vec<Percentile> = rules.iter().filter_map(Relative::percentile).collect();
         let mine = self.evaluable(&ours, &asked).map_err(|why| format!("this side: {why}"));
@@ -390,7 +418,13 @@ impl Report {
         let (responses, their_responses) = (Responses(&ours), Responses(&theirs));
         let (ours, theirs) = (measured(&ours, &responses), measured(&theirs, &their_responses));
         let judged = rules.iter().map(|rule| gate::regression(rule, &ours, &theirs)).collect();
-        Ok(sla.joined(judged, mine.and(its)))
+        Ok((judged, mine.and(its)))
+    }
+
+    /// Whether rules against this report as a baseline can be judged at all; if not, why.
+    pub fn serves_as_baseline(&self, rules: &[Relative]) -> Result<Result<(), String>, json::BadReport> {
+        let asked: Vec<Percentile> = rules.iter().filter_map(Relative::percentile).collect();
+        Ok(self.evaluable(&self.tally()?, &asked))
     }
 }
 

@@ -3,15 +3,21 @@
 use std::fmt::Write;
 
 mod anatomy;
+mod capacity;
 mod comparison;
 mod findings;
 mod instrument;
 mod models;
+mod ranking;
+mod scenario;
 mod system;
 
+pub use capacity::capacity;
+pub(super) use comparison::Answers;
 pub use comparison::comparison;
-use comparison::outputs;
 use instrument::{engine, instrument, validity};
+
+pub use ranking::ranking;
 
 use super::json::Saved;
 use super::{Beyond, LogFile, Report};
@@ -60,6 +66,7 @@ pub fn run(report: &Report) -> String {
         );
     }
     mix(&mut text, report);
+    scenario::scenario(&mut text, report.scenario.as_ref());
     evidence(&mut text, report);
     findings::findings(&mut text, report.findings.as_ref());
     findings::advice(&mut text, report.advice.as_ref());
@@ -73,19 +80,38 @@ pub fn run(report: &Report) -> String {
     text
 }
 
-/// The verdict of rules on a saved report; of a comparison, on its optimized side.
-pub fn gate(sla_report: &SlaReport, saved: &Saved) -> String {
+/// The page of what was measured.
+pub fn saved(saved: &Saved) -> String {
+    match saved {
+        Saved::Report(report) => run(report),
+        Saved::Comparison(measured) => comparison(measured),
+        Saved::Ranking(measured) => ranking(measured),
+    }
+}
+
+/// The verdicts of rules on what was saved.
+pub fn gate(verdicts: &[SlaReport], saved: &Saved) -> String {
     let mut text = String::new();
-    let report = match saved {
-        Saved::Report(report) => report,
+    match saved {
+        Saved::Report(_) => {}
         Saved::Comparison(comparison) => {
-            let _ = writeln!(text, "{}", outputs(comparison));
-            validity(&mut text, "validity of baseline", &comparison.baseline.validity);
-            &comparison.optimized
+            let _ = writeln!(text, "{}", Answers(&comparison.outputs, comparison.outputs_identical));
         }
-    };
-    validity(&mut text, &format!("validity of {}", report.plan.target.name), &report.validity);
-    sla(&mut text, &pooled(&report.plan.target.name, report), sla_report);
+        Saved::Ranking(ranking) => {
+            for variant in &ranking.variants {
+                if let Some(outputs) = &variant.outputs {
+                    let answers = Answers(outputs, variant.outputs_identical);
+                    let _ = writeln!(text, "{}: {answers}", variant.name);
+                }
+            }
+        }
+    }
+    for report in saved.reports() {
+        validity(&mut text, &format!("validity of {}", report.plan.target.name), &report.validity);
+    }
+    for (report, sla_report) in saved.judged().into_iter().zip(verdicts) {
+        sla(&mut text, &pooled(&report.plan.target.name, report), sla_report);
+    }
     text
 }
 
@@ -110,7 +136,7 @@ fn heading(text: &mut String, report: &Report) {
     text.push('\n');
 }
 
-fn target(plan: &Plan) -> String {
+pub(super) fn target(plan: &Plan) -> String {
     let url = plan.target.url.as_ref().map(ToString::to_string).unwrap_or_default();
     let what = match &plan.mix {
         Some(mix) => format!("a mix of {} requests to", mix.requests.len()),
@@ -190,7 +216,7 @@ fn needed(text: &mut String, report: &Report) {
 }
 
 /// A percentile that falls among the unsuccessful is shown as the least it can be.
-fn percentile(figures: &Figures, name: &str) -> String {
+pub(super) fn percentile(figures: &Figures, name: &str) -> String {
     match (figures.percentile(name), figures.censored_at_ns.get(name)) {
         (Some(value), _) => value.to_string(),
         (None, Some(at)) => format!(">={at}"),

@@ -89,10 +89,8 @@ impl Watch {
     /// Between `from` and `to`.
     fn look(&mut self, visits: &[Visit], from: f64, to: f64) {
         // (time, change of the waiting, change of those at work)
-        let mut events: Vec<(f64, i32, i32)> = visits
-            .iter()
-            .flat_map(|v| [(v.received, 1, 0), (v.started, -1, 1), (v.ended, 0, -1)])
-            .collect();
+        let mut events: Vec<(f64, i32, i32)> =
+            visits.iter().flat_map(|v| [(v.received, 1, 0), (v.started, -1, 1), (v.ended, 0, -1)]).collect();
         events.sort_by(|a, b| a.0.total_cmp(&b.0));
         let (mut now, mut waiting, mut working) = (from, 0, 0);
         for (at, wait, work) in events {
@@ -116,9 +114,8 @@ impl Watch {
         let weighted: f64 = self.levels.iter().enumerate().map(|(level, time)| level as f64 * time).sum();
         let waiting = waited / self.watched;
         let at_work = (waiting >= WAITING_MIN).then(|| weighted / waited);
-        let near = at_work.map_or(0.0, |level| {
-            self.levels.get(level.round() as usize).copied().unwrap_or(0.0) / waited
-        });
+        let near = at_work
+            .map_or(0.0, |level| self.levels.get(level.round() as usize).copied().unwrap_or(0.0) / waited);
         let n = gaps.len() as f64;
         let mean = gaps.iter().sum::<f64>() / n;
         let variance = gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() / n;

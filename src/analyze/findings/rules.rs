@@ -65,7 +65,10 @@ const CLIENT_BOUND: Rule = Rule {
         });
         format!("the client is the bottleneck, so nothing is said about the server{charge}")
     },
-    disproof: |_| "with more client processors, fewer connections or a lower rate, the latencies stay the same".to_owned(),
+    disproof: |_| {
+        "with more client processors, fewer connections or a lower rate, the latencies stay the same"
+            .to_owned()
+    },
 };
 
 fn test(step: Step, figure: &str, value: Option<f64>, unit: &str, limit: f64, at_least: bool) -> Test {
@@ -91,7 +94,13 @@ fn slow(s: &Symptoms) -> Test {
 }
 
 fn explained(step: Step, share: Option<f64>, limit: f64) -> Test {
-    at_least(step, "explained share of the excess", share.map(|share| 100.0 * share.min(1.0)), "%", 100.0 * limit)
+    at_least(
+        step,
+        "explained share of the excess",
+        share.map(|share| 100.0 * share.min(1.0)),
+        "%",
+        100.0 * limit,
+    )
 }
 
 /// The share of the excess that so many ns are.

@@ -205,10 +205,8 @@ impl Symptoms {
         let concurrency = Concurrency::of(&kept);
         let shortest = Shortest::of(&kept, &server);
         let completed = tally.completed + rounds.iter().map(|r| r.recorded.warmup.completed).sum::<u64>();
-        let connects: u64 =
-            rounds.iter().flat_map(|r| &r.threads).map(|t| t.counts.driver.connects).sum();
-        let clients =
-            (plan.load == (Load::Closed { think: Nanos::ZERO })).then_some(plan.connections);
+        let connects: u64 = rounds.iter().flat_map(|r| &r.threads).map(|t| t.counts.driver.connects).sum();
+        let clients = (plan.load == (Load::Closed { think: Nanos::ZERO })).then_some(plan.connections);
         let mean = |d: &Distribution| d.mean().map(|mean| mean.0 as f64);
         let response = mean(&tally.response_ok);
         Self {
@@ -442,9 +440,8 @@ fn busiest(rounds: &[Round]) -> [Option<f64>; 2] {
     let shares = rounds.iter().filter_map(|round| {
         let system = round.system.as_ref()?;
         let of_server = system.threads.iter().filter(|thread| thread.side == Side::Server);
-        let mut shares: Vec<f64> = of_server
-            .map(|thread| 100.0 * thread.on_cpu_ns.0 as f64 / system.wall.0.max(1) as f64)
-            .collect();
+        let mut shares: Vec<f64> =
+            of_server.map(|thread| 100.0 * thread.on_cpu_ns.0 as f64 / system.wall.0.max(1) as f64).collect();
         shares.sort_by(|a, b| b.total_cmp(a));
         Some((*shares.first()?, shares.get(1).copied().unwrap_or(0.0)))
     });
@@ -456,7 +453,11 @@ fn busiest(rounds: &[Round]) -> [Option<f64>; 2] {
 
 /// Processors of the machine, by their series.
 fn processors(rounds: &[Round]) -> f64 {
-    let names = rounds.iter().filter_map(|round| round.system.as_ref()).flat_map(|s| &s.tables).flat_map(|t| &t.series);
+    let names = rounds
+        .iter()
+        .filter_map(|round| round.system.as_ref())
+        .flat_map(|s| &s.tables)
+        .flat_map(|t| &t.series);
     let of_one = |metric: &str| {
         let number = metric.strip_prefix("machine.cpu")?.strip_suffix(".user")?;
         number.parse::<u32>().ok()

@@ -94,8 +94,12 @@ fn assert_first(symptoms: &Symptoms, rule: &str, expected: Word) {
 fn serial() -> Symptoms {
     with(|s| {
         s.excess = Some(excess(30, 0, 0, 0));
-        s.concurrency =
-            s.concurrency.map(|seen| Concurrency { at_work: Some(1.0), share: 0.99, spacing: Some(0.1), ..seen });
+        s.concurrency = s.concurrency.map(|seen| Concurrency {
+            at_work: Some(1.0),
+            share: 0.99,
+            spacing: Some(0.1),
+            ..seen
+        });
         s.model = Some(0.01);
     })
 }
@@ -130,8 +134,15 @@ fn nothing_is_found_where_nothing_is_wrong() {
 fn what_cannot_be_seen_is_not_evaluated_and_never_fine() {
     let found = find(&Symptoms { excess: Some(excess(0, 0, 0, 90)), ..Symptoms::default() });
     assert!(found.findings.is_empty(), "{found:#?}");
-    for rule in ["client-bound", "cpu-bound", "single-thread", "throttled", "noisy-neighbour", "stalls", "accept-bound"]
-    {
+    for rule in [
+        "client-bound",
+        "cpu-bound",
+        "single-thread",
+        "throttled",
+        "noisy-neighbour",
+        "stalls",
+        "accept-bound",
+    ] {
         assert_eq!(word(&found, rule), Word::NotEvaluated, "{rule}");
     }
     assert_eq!(find(&Symptoms::default()).summary, "not evaluated: no request was successful");
@@ -144,12 +155,8 @@ fn a_guilty_client_takes_the_word_from_all_rules_of_time() {
     assert_first(&symptoms, "client-bound", Word::Shown);
     let found = find(&symptoms);
     assert_eq!(word(&found, "single-thread"), Word::NotEvaluated);
-    symptoms.refusals = Refusals {
-        too_many: 0.5,
-        unsuccessful: 0.5,
-        too_many_speed: Some(0.1),
-        ..Refusals::default()
-    };
+    symptoms.refusals =
+        Refusals { too_many: 0.5, unsuccessful: 0.5, too_many_speed: Some(0.1), ..Refusals::default() };
     assert_eq!(word(&find(&symptoms), "rate-limited"), Word::Shown, "what is counted stays");
 }
 
@@ -188,7 +195,11 @@ fn a_pool_shows_its_size() {
 /// As `assert_first`, where figures are missing and the sentence says so.
 fn assert_first_of(symptoms: &Symptoms, rule: &str, expected: Word) {
     let found = find(symptoms);
-    assert_eq!(found.findings.first().map(|f| (f.rule.as_str(), f.word)), Some((rule, expected)), "{found:#?}");
+    assert_eq!(
+        found.findings.first().map(|f| (f.rule.as_str(), f.word)),
+        Some((rule, expected)),
+        "{found:#?}"
+    );
 }
 
 #[test]
@@ -223,7 +234,8 @@ fn a_quota_and_what_follows_from_it() {
         s.server.cpu = Some(99.0);
         s.server.runnable = Some(2.0);
         s.cpu_model = Some(0.02);
-        s.stalls = Some(Stalls { count: 20, length: ms(60), period: Some(ms(100)), tail_share: 0.8, covered: 0.0 });
+        s.stalls =
+            Some(Stalls { count: 20, length: ms(60), period: Some(ms(100)), tail_share: 0.8, covered: 0.0 });
     });
     assert_first(&symptoms, "throttled", Word::Shown);
     let found = find(&symptoms);

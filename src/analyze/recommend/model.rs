@@ -79,12 +79,17 @@ impl Station {
         } else {
             let steps = || rounds.iter().map(|round| round.recorded.path.steps());
             (
-                steps().map(|steps| steps.iter().take(REQUESTS_MAX).map(|step| step.intended).collect()).collect(),
-                steps().map(|steps| steps.iter().take(REQUESTS_MAX).map(|step| step.service).collect()).collect(),
+                steps()
+                    .map(|steps| steps.iter().take(REQUESTS_MAX).map(|step| step.intended).collect())
+                    .collect(),
+                steps()
+                    .map(|steps| steps.iter().take(REQUESTS_MAX).map(|step| step.service).collect())
+                    .collect(),
             )
         };
         // a worker whose service is mostly on a processor will need one
-        let computes = symptoms.server.cpu_per_request.zip(symptoms.service).is_some_and(|(cpu, s)| cpu > 0.5 * s);
+        let computes =
+            symptoms.server.cpu_per_request.zip(symptoms.service).is_some_and(|(cpu, s)| cpu > 0.5 * s);
         Self {
             unit: Unit::Workers,
             now,
@@ -154,8 +159,11 @@ impl Station {
             sorted[p.rank(sorted.len() as u64) as usize - 1]
         };
         let value = of(&responses);
-        let parts: Vec<f64> =
-            responses.chunks_exact(responses.len() / PARTS).take(PARTS).map(|part| of(part).0 as f64).collect();
+        let parts: Vec<f64> = responses
+            .chunks_exact(responses.len() / PARTS)
+            .take(PARTS)
+            .map(|part| of(part).0 as f64)
+            .collect();
         let n = parts.len() as f64;
         let mean = parts.iter().sum::<f64>() / n;
         let variance = parts.iter().map(|part| (part - mean).powi(2)).sum::<f64>() / (n - 1.0);
@@ -199,8 +207,12 @@ impl Station {
         let more = servers.saturating_sub(self.now);
         match (self.unit, self.computes) {
             (Unit::Processors, _) => format!("{more} more processors, and threads that use them"),
-            (Unit::Workers, true) => format!("{more} more threads, and as many processors: the work computes"),
-            (Unit::Workers, false) => format!("{more} more threads; hardly any processor time, as the work waits"),
+            (Unit::Workers, true) => {
+                format!("{more} more threads, and as many processors: the work computes")
+            }
+            (Unit::Workers, false) => {
+                format!("{more} more threads; hardly any processor time, as the work waits")
+            }
         }
     }
 

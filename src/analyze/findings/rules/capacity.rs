@@ -2,7 +2,9 @@
 
 use super::super::symptoms::Symptoms;
 use super::super::{Of, Step, Test};
-use super::{Rule, at_least, at_most, explained, model, share, shown, slow, time, waiting, waiting_and_service};
+use super::{
+    Rule, at_least, at_most, explained, model, share, shown, slow, time, waiting, waiting_and_service,
+};
 
 /// Below this, answers come so evenly that something lets requests through one by one.
 const EVEN_BELOW: f64 = 0.35;
@@ -54,10 +56,16 @@ pub(super) const SINGLE_THREAD: Rule = Rule {
             (Some(service), _) => format!("each takes {}", time(Some(service))),
             (None, busiest) => format!("one thread is on a processor {} of the time", shown(busiest, " %")),
         };
-        format!("requests are served one at a time while others wait: {one}, and {} of them end per second", shown(s.throughput, ""))
+        format!(
+            "requests are served one at a time while others wait: {one}, and {} of them end per second",
+            shown(s.throughput, "")
+        )
     },
     disproof: |s| {
-        format!("with a second worker that has a processor, throughput stays at {}", shown(s.throughput, "/s"))
+        format!(
+            "with a second worker that has a processor, throughput stays at {}",
+            shown(s.throughput, "/s")
+        )
     },
 };
 
@@ -68,7 +76,13 @@ fn one_at_a_time(s: &Symptoms) -> Vec<Test> {
         slow(s),
         at_most(Step::Necessary, "requests at work while others wait", level, "requests", 1.05),
         at_least(Step::Necessary, "waiting, of the excess", waiting(s).map(|w| 100.0 * w), "%", 50.0),
-        at_least(Step::Sufficient, "of that time, one at work", seen.map(|seen| 100.0 * seen.share), "%", 90.0),
+        at_least(
+            Step::Sufficient,
+            "of that time, one at work",
+            seen.map(|seen| 100.0 * seen.share),
+            "%",
+            90.0,
+        ),
         explained(Step::Sufficient, waiting(s), 0.8),
         model(s.model),
     ]
@@ -79,7 +93,13 @@ fn one_busy_thread(s: &Symptoms) -> Vec<Test> {
     let off = s.response.zip(predicted).map(|(r, predicted)| (r / predicted.max(1.0) - 1.0).abs());
     vec![
         slow(s),
-        at_least(Step::Necessary, "the busiest thread of the server", s.server.busiest, "% of a processor", 90.0),
+        at_least(
+            Step::Necessary,
+            "the busiest thread of the server",
+            s.server.busiest,
+            "% of a processor",
+            90.0,
+        ),
         at_most(Step::Necessary, "the next", s.server.next_busiest, "% of a processor", 50.0),
         explained(Step::Sufficient, waiting_and_service(s), 0.8),
         model(off),
@@ -105,8 +125,20 @@ pub(super) const POOL: Rule = Rule {
             at_least(Step::Necessary, "requests at work while others wait", level, "requests", 1.5),
             at_most(Step::Necessary, "that number off a whole one", off, "%", 5.0),
             at_least(Step::Necessary, "waiting, of the response time", queued, "%", 50.0),
-            at_most(Step::Necessary, "service stretched, with evenly spaced answers", one_by_one(s), "times", 1.4),
-            at_least(Step::Sufficient, "of that time, as many at work", seen.map(|seen| 100.0 * seen.share), "%", 90.0),
+            at_most(
+                Step::Necessary,
+                "service stretched, with evenly spaced answers",
+                one_by_one(s),
+                "times",
+                1.4,
+            ),
+            at_least(
+                Step::Sufficient,
+                "of that time, as many at work",
+                seen.map(|seen| 100.0 * seen.share),
+                "%",
+                90.0,
+            ),
             at_most(Step::Sufficient, "server's processors in use", s.server.cpu, "%", 70.0),
             explained(Step::Sufficient, waiting(s), 0.8),
             model(s.model),

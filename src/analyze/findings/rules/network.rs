@@ -12,7 +12,8 @@ pub(super) const ACCEPT_BOUND: Rule = Rule {
     follows_from: &[],
     tests: |s| {
         let full = s.server.overflows.into_iter().chain(s.server.accept_used.map(|used| used / 80.0));
-        let wait = s.server.accept_wait.zip(s.response).map(|(wait, response)| wait / (0.2 * response.max(1.0)));
+        let wait =
+            s.server.accept_wait.zip(s.response).map(|(wait, response)| wait / (0.2 * response.max(1.0)));
         let pressure = full.chain(wait).reduce(f64::max);
         vec![
             slow(s),
@@ -24,7 +25,13 @@ pub(super) const ACCEPT_BOUND: Rule = Rule {
                 1.0,
             ),
             at_least(Step::Necessary, "connects by request", s.fresh, "", 0.05),
-            at_least(Step::Necessary, "waiting to be accepted, of the excess", accepting(s).map(|a| 100.0 * a), "%", 20.0),
+            at_least(
+                Step::Necessary,
+                "waiting to be accepted, of the excess",
+                accepting(s).map(|a| 100.0 * a),
+                "%",
+                20.0,
+            ),
             at_least(Step::Sufficient, "connects by request", s.fresh, "", 0.5),
             explained(Step::Sufficient, accepting(s), 0.5),
         ]
@@ -57,7 +64,13 @@ pub(super) const SHED: Rule = Rule {
         let refused = Some(100.0 * s.refusals.unavailable);
         vec![
             at_least(Step::Necessary, "requests answered 503", refused, "%", 1.0),
-            at_most(Step::Necessary, "time of a 503 over that of a success", s.refusals.unavailable_speed, "times", 0.5),
+            at_most(
+                Step::Necessary,
+                "time of a 503 over that of a success",
+                s.refusals.unavailable_speed,
+                "times",
+                0.5,
+            ),
             at_least(
                 Step::Sufficient,
                 "requests at work while others wait",
@@ -65,7 +78,13 @@ pub(super) const SHED: Rule = Rule {
                 "requests",
                 0.95,
             ),
-            at_least(Step::Sufficient, "503 of the unsuccessful", of_unsuccessful(s, s.refusals.unavailable).map(|x| 100.0 * x), "%", 80.0),
+            at_least(
+                Step::Sufficient,
+                "503 of the unsuccessful",
+                of_unsuccessful(s, s.refusals.unavailable).map(|x| 100.0 * x),
+                "%",
+                80.0,
+            ),
         ]
     },
     explains: |s| of_unsuccessful(s, s.refusals.unavailable),
@@ -78,7 +97,12 @@ pub(super) const SHED: Rule = Rule {
             places.map_or("?".to_owned(), |places| format!("{places:.0}"))
         )
     },
-    disproof: |s| format!("at a rate below {} requests are still answered 503", shown(s.throughput.map(|rate| rate * (1.0 - s.refusals.unavailable)), "/s")),
+    disproof: |s| {
+        format!(
+            "at a rate below {} requests are still answered 503",
+            shown(s.throughput.map(|rate| rate * (1.0 - s.refusals.unavailable)), "/s")
+        )
+    },
 };
 
 pub(super) const RATE_LIMITED: Rule = Rule {
@@ -90,8 +114,20 @@ pub(super) const RATE_LIMITED: Rule = Rule {
     tests: |s| {
         vec![
             at_least(Step::Necessary, "requests answered 429", Some(100.0 * s.refusals.too_many), "%", 1.0),
-            at_most(Step::Sufficient, "time of a 429 over that of a success", s.refusals.too_many_speed, "times", 0.5),
-            at_least(Step::Sufficient, "429 of the unsuccessful", of_unsuccessful(s, s.refusals.too_many).map(|x| 100.0 * x), "%", 80.0),
+            at_most(
+                Step::Sufficient,
+                "time of a 429 over that of a success",
+                s.refusals.too_many_speed,
+                "times",
+                0.5,
+            ),
+            at_least(
+                Step::Sufficient,
+                "429 of the unsuccessful",
+                of_unsuccessful(s, s.refusals.too_many).map(|x| 100.0 * x),
+                "%",
+                80.0,
+            ),
         ]
     },
     explains: |s| of_unsuccessful(s, s.refusals.too_many),
@@ -123,8 +159,20 @@ pub(super) const FLOW_CONTROL: Rule = Rule {
         let limited = s.server.flow_limited.map(|share| 100.0 * share);
         vec![
             slow(s),
-            at_least(Step::Necessary, "time held back, of the time with something to send", limited, "%", 10.0),
-            at_least(Step::Necessary, "beside the server's work, of the excess", beside(s).map(|b| 100.0 * b), "%", 20.0),
+            at_least(
+                Step::Necessary,
+                "time held back, of the time with something to send",
+                limited,
+                "%",
+                10.0,
+            ),
+            at_least(
+                Step::Necessary,
+                "beside the server's work, of the excess",
+                beside(s).map(|b| 100.0 * b),
+                "%",
+                20.0,
+            ),
             explained(Step::Sufficient, beside(s), 0.8),
         ]
     },
@@ -136,7 +184,10 @@ pub(super) const FLOW_CONTROL: Rule = Rule {
             time(s.server.flow_wait)
         )
     },
-    disproof: |_| "with a quarter of the bytes, or larger socket buffers, the time beside the server's work stays".to_owned(),
+    disproof: |_| {
+        "with a quarter of the bytes, or larger socket buffers, the time beside the server's work stays"
+            .to_owned()
+    },
 };
 
 pub(super) const CHURN: Rule = Rule {
@@ -149,7 +200,13 @@ pub(super) const CHURN: Rule = Rule {
         vec![
             slow(s),
             at_least(Step::Necessary, "connects by request", s.fresh, "", 0.5),
-            at_least(Step::Necessary, "connecting, of the mean response", s.connect_share.map(|c| 100.0 * c), "%", 20.0),
+            at_least(
+                Step::Necessary,
+                "connecting, of the mean response",
+                s.connect_share.map(|c| 100.0 * c),
+                "%",
+                20.0,
+            ),
             explained(Step::Sufficient, conn_wait(s), 0.8),
         ]
     },
@@ -161,7 +218,9 @@ pub(super) const CHURN: Rule = Rule {
             shown(s.connect_share.map(|share| 100.0 * share), " %")
         )
     },
-    disproof: |_| "with keep-alive on both sides, the mean response time falls by less than half of that".to_owned(),
+    disproof: |_| {
+        "with keep-alive on both sides, the mean response time falls by less than half of that".to_owned()
+    },
 };
 
 pub(super) const DELAYED_ACK: Rule = Rule {
@@ -181,8 +240,20 @@ pub(super) const DELAYED_ACK: Rule = Rule {
                 "%",
                 3.0,
             ),
-            at_least(Step::Necessary, "the same, of those beyond 20 ms", percent(s.ack_delayed.map(|(_, late)| late)), "%", 80.0),
-            at_least(Step::Sufficient, "the same, of those beyond 20 ms", percent(s.ack_delayed.map(|(_, late)| late)), "%", 90.0),
+            at_least(
+                Step::Necessary,
+                "the same, of those beyond 20 ms",
+                percent(s.ack_delayed.map(|(_, late)| late)),
+                "%",
+                80.0,
+            ),
+            at_least(
+                Step::Sufficient,
+                "the same, of those beyond 20 ms",
+                percent(s.ack_delayed.map(|(_, late)| late)),
+                "%",
+                90.0,
+            ),
             explained(Step::Sufficient, beside(s), 0.8),
         ]
     },
@@ -193,7 +264,9 @@ pub(super) const DELAYED_ACK: Rule = Rule {
             shown(s.ack_delayed.map(|(all, _)| 100.0 * all), " %")
         )
     },
-    disproof: |_| "with TCP_NODELAY on the server's sockets, or one write for each answer, the 40 ms stay".to_owned(),
+    disproof: |_| {
+        "with TCP_NODELAY on the server's sockets, or one write for each answer, the 40 ms stay".to_owned()
+    },
 };
 
 pub(super) const RTO: Rule = Rule {
@@ -204,7 +277,13 @@ pub(super) const RTO: Rule = Rule {
     follows_from: &["accept-bound"],
     tests: |s| {
         vec![
-            at_least(Step::Necessary, "connects of 1, 3 or 7 s", s.connects_at_rto.map(|c| 100.0 * c), "%", 0.5),
+            at_least(
+                Step::Necessary,
+                "connects of 1, 3 or 7 s",
+                s.connects_at_rto.map(|c| 100.0 * c),
+                "%",
+                0.5,
+            ),
             at_least(Step::Necessary, "segments sent again", s.server.retransmits, "", 1.0),
             explained(Step::Sufficient, conn_wait(s), 0.5),
         ]

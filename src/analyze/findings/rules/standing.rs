@@ -48,7 +48,13 @@ pub(super) const NEIGHBOUR: Rule = Rule {
         vec![
             slow(s),
             at_least(Step::Necessary, "processors used by others", s.server.others, "processors", 0.3),
-            at_least(Step::Necessary, "waiting for a processor, of the excess", delay.map(|d| 100.0 * d), "%", 20.0),
+            at_least(
+                Step::Necessary,
+                "waiting for a processor, of the excess",
+                delay.map(|d| 100.0 * d),
+                "%",
+                20.0,
+            ),
             at_most(Step::Necessary, "server's processors in use", s.server.cpu, "%", 90.0),
             explained(Step::Sufficient, delay, 0.5),
         ]
@@ -62,7 +68,9 @@ pub(super) const NEIGHBOUR: Rule = Rule {
             shown(s.server.cpu, " %")
         )
     },
-    disproof: |_| "with the others stopped or on other processors, the server's run-queue delay stays".to_owned(),
+    disproof: |_| {
+        "with the others stopped or on other processors, the server's run-queue delay stays".to_owned()
+    },
 };
 
 pub(super) const STALLS: Rule = Rule {
@@ -90,7 +98,8 @@ pub(super) const STALLS: Rule = Rule {
     },
     says: |s| {
         let Some(stalls) = s.stalls else { return String::new() };
-        let period = stalls.period.map_or("at no regular interval".to_owned(), |period| format!("every {period}"));
+        let period =
+            stalls.period.map_or("at no regular interval".to_owned(), |period| format!("every {period}"));
         format!(
             "the server stands still {} times for about {}, {period}; {:.0} % of the time of the slow requests lies in these stalls",
             stalls.count,
