@@ -5,7 +5,7 @@ use crate::record::{Passage, Worked};
 
 /// Of a stretch, the ends are left out: there, requests before and after it are at work too.
 const ENDS: usize = 4;
-/// A stretch has at least so many requests.
+/// A stretch has at least so many requests that were at work; an eighth of all, as those that were refused were not.
 const STRETCH_MIN: usize = 32;
 /// So much of the watched time requests must wait for the level to be worth a word.
 const WAITING_MIN: f64 = 0.05;
@@ -57,7 +57,7 @@ impl Concurrency {
         for passages in rounds {
             for stretch in passages.chunk_by(|a, b| a.seq + 1 == b.seq) {
                 let visits: Vec<Visit> = stretch.iter().filter_map(Visit::of).collect();
-                if visits.len() < STRETCH_MIN || visits.len() < stretch.len() / 2 {
+                if visits.len() < STRETCH_MIN || visits.len() < stretch.len() / 8 {
                     continue;
                 }
                 let mut ends: Vec<f64> = visits.iter().map(|visit| visit.ended).collect();

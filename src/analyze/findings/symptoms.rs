@@ -284,12 +284,18 @@ impl Shortest {
         let demand = server.cpu_per_request.filter(|_| saturated).unwrap_or(f64::INFINITY);
         let service = least(&mut all().filter_map(|p| Some(p.server?.service.0 as f64)));
         let beside = least(&mut all().filter_map(beside)).unwrap_or(0.0);
+        // what holds every request back is in the shortest too
+        let held_back = server.flow_wait.filter(|_| server.flow_limited >= Some(FLOW_LIMITED)).unwrap_or(0.0);
+        let beside = (beside - held_back).max(0.0);
         match service {
             Some(service) => Self { service: Some(service.min(demand)), beside },
             None => Self { service: None, beside: beside.min(demand) },
         }
     }
 }
+
+/// Bytes are held back for so much of the time in which there is something to send.
+pub(super) const FLOW_LIMITED: f64 = 0.1;
 
 /// done − issued without the server's account.
 fn beside(passage: &Passage) -> Option<f64> {

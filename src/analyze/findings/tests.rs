@@ -267,7 +267,7 @@ fn stalls_show_their_period_and_length() {
     });
     assert_first(&symptoms, "stalls", Word::Shown);
     let says = find(&symptoms).summary;
-    assert!(says.contains("200.0ms") && says.contains("every 2.00s"), "{says}");
+    assert!(says.contains("200.0ms") && says.contains("every 2000.0ms"), "{says}");
     let mut long = symptoms;
     long.stalls = Some(Stalls { period: None, covered: 0.9, ..stalls });
     assert_eq!(word(&find(&long), "stalls"), Word::NotShown, "long requests are no stalls");

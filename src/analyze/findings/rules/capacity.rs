@@ -18,7 +18,7 @@ pub(super) const CPU_BOUND: Rule = Rule {
     tests: |s| {
         vec![
             slow(s),
-            at_least(Step::Necessary, "server's processors in use", s.server.cpu, "%", 95.0),
+            at_least(Step::Necessary, "server's processors in use", s.server.cpu, "%", 90.0),
             at_least(Step::Necessary, "threads that run or want to", s.server.runnable, "threads", 1.5),
             explained(Step::Sufficient, waiting_and_service(s), 0.8),
             model(s.cpu_model),
