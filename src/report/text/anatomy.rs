@@ -22,9 +22,12 @@ pub(super) fn anatomy(text: &mut String, evidence: &Evidence) {
     }
     text.push('\n');
     table(text, &groups);
-    legend(text, &groups);
-    for (name, split) in &groups {
-        let _ = writeln!(text, "{name:<18} {} {}", bar(split), split.response_ns);
+    // bars of nothing but the residual say nothing
+    if groups.iter().any(|(_, split)| cells(split)[..SHADES.len() - 1].iter().any(|&cells| cells > 0)) {
+        legend(text, &groups);
+        for (name, split) in &groups {
+            let _ = writeln!(text, "{name:<18} {} {}", bar(split), split.response_ns);
+        }
     }
     unattributed(text, &groups);
 }

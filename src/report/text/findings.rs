@@ -60,14 +60,10 @@ fn names(text: &mut String, what: &str, findings: &[Finding]) {
     let _ = writeln!(text, "  {what}: {}", findings.iter().map(name).collect::<Vec<_>>().join(", "));
 }
 
-/// The note, or the figures that are missing.
+/// The note, or the first figure that is missing; report.json has all.
 fn why_not(finding: &Finding) -> String {
-    let missing = || {
-        let unseen = finding.tests.iter().filter(|test| test.holds.is_none());
-        let mut names: Vec<&str> = unseen.map(|test| test.figure.as_str()).collect();
-        names.dedup();
-        format!("no figure for {}", names.join(", "))
-    };
+    let missing = finding.tests.iter().find(|test| test.holds.is_none());
+    let missing = || missing.map_or(String::new(), |test| format!("no figure: {}", test.figure));
     format!("{} ({})", finding.rule, finding.note.clone().unwrap_or_else(missing))
 }
 
