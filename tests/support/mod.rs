@@ -18,6 +18,11 @@ use std::time::{Duration, Instant};
 /// The engines that run on real sockets, as `--engine` calls them.
 pub(crate) const ENGINES: [&str; 2] = ["epoll", "uring"];
 
+/// True where the long forms of tests are wanted: HAIRSPRING_LONG is set, as `./run_tests --long` does.
+pub(crate) fn long() -> bool {
+    std::env::var_os("HAIRSPRING_LONG").is_some()
+}
+
 /// Asks `done` until it is true; false if it never was within `patience`.
 pub(crate) fn eventually(patience: Duration, mut done: impl FnMut() -> bool) -> bool {
     let began = Instant::now();
