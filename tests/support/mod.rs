@@ -1,13 +1,15 @@
 //! The harness: a scratch folder, the program in it, servers for it to talk to, and its files read back.
 
 pub(crate) mod granting;
+mod network;
 mod program;
 mod results;
 mod scratch;
 mod scripted;
 mod servers;
 
-pub(crate) use program::{Finished, Running};
+pub(crate) use network::Network;
+pub(crate) use program::{Finished, Hairspring, Running};
 pub(crate) use results::{Row, Rows, check_report, judged, patched};
 pub(crate) use scratch::Scratch;
 pub(crate) use scripted::{Heard, Peer, Scripted, answer, ok};
