@@ -17,7 +17,7 @@ use hairspring::load::schedule::{
 };
 use hairspring::load::server_timing::ServerTiming;
 use hairspring::load::time::Nanos;
-use hairspring::record::{LogPort, OkStatuses, Recorder, slicing};
+use hairspring::record::{LogChunk, LogPort, OkStatuses, Recorder, slicing};
 use hairspring::sys::clock::Monotonic;
 use hairspring::worker::{self, Wait};
 
@@ -106,7 +106,7 @@ fn record_sample(bencher: Bencher<'_, '_>, what: &str) {
     let (full, taken) = crossbeam_channel::bounded(4);
     let (back, empty) = crossbeam_channel::bounded(4);
     for _ in 0..4 {
-        back.send(Vec::with_capacity(4_096)).unwrap();
+        back.send(LogChunk::with_capacity(4_096)).unwrap();
     }
     let log = (what == "and log").then_some(LogPort { full, empty });
     let mut recorder = Recorder::new(OkStatuses::new(vec![200..=399]), false, 0, log);
@@ -120,8 +120,8 @@ fn record_sample(bencher: Bencher<'_, '_>, what: &str) {
         next = (next + 1) % samples.len();
         if next == 0 {
             for mut chunk in taken.try_iter() {
-                chunk.samples.clear();
-                let _ = back.try_send(chunk.samples);
+                chunk.clear();
+                let _ = back.try_send(chunk);
             }
         }
     });

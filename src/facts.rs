@@ -112,6 +112,18 @@ pub struct ThreadReport {
     pub arrival_gap: Distribution,
 }
 
+/// A thread of ours beside the load: what it took, and from which processors.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HelperReport {
+    /// `main`, `slices` or `log`.
+    pub name: String,
+    /// Where it could run.
+    pub cpus: Vec<usize>,
+    /// What the scheduler gave it during the load.
+    #[serde(flatten)]
+    pub times: ThreadTimes,
+}
+
 /// What the probe beside the load saw.
 #[derive(Debug)]
 pub struct ProbeFacts {
@@ -134,6 +146,8 @@ pub struct Round {
     pub threads: Vec<ThreadReport>,
     /// The probe's, where there was one.
     pub probe: Option<ProbeFacts>,
+    /// Our other threads.
+    pub helpers: Vec<HelperReport>,
     /// Where the requests went.
     pub addresses: Vec<SocketAddr>,
     /// The stub's line when it was ready.

@@ -11,8 +11,10 @@ use crate::load::schedule::{Arrivals, Extent, Load, Rate, RateAt, UsersAt};
 use crate::load::time::Nanos;
 use crate::record::OkStatuses;
 
+mod helpers;
 mod material;
 
+pub use helpers::Helpers;
 pub use material::{Material, Mix, MixRow, Outgoing};
 
 /// One target under one load.
@@ -271,6 +273,9 @@ pub struct Client {
     pub cpus: Vec<usize>,
     /// Each thread has its processor to itself as far as the plan knows.
     pub exclusive: bool,
+    /// Where our other threads run.
+    #[serde(default)]
+    pub helpers: Helpers,
     /// How threads wait.
     pub wait: WaitPlan,
 }

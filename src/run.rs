@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::engine::epoll::EpollEngine;
 use crate::engine::uring;
 use crate::engine::{Clock, Engine, Setup};
-use crate::facts::{ProbeFacts, Round, ThreadReport};
+use crate::facts::{HelperReport, ProbeFacts, Round, ThreadReport};
 use crate::load::driver::{Driver, Keepalive, Settings};
 use crate::load::io::Stamps;
 use crate::load::request::Requests;
@@ -27,6 +27,7 @@ use crate::record::{LogPort, Recorded, Recorder, SliceMerger, SlicePort, slicing
 use crate::sys::affinity;
 use crate::sys::alloc;
 use crate::sys::clock::{Monotonic, RunClock};
+use crate::sys::helper::Helper;
 use crate::sys::host;
 use crate::sys::server::ServerError;
 use crate::sys::signal::StopFlag;
@@ -34,8 +35,6 @@ use crate::worker::{self, Wait};
 
 /// From the moment all threads are ready to t0.
 const START_LEAD: Nanos = Nanos::from_millis(2);
-/// Slices that are over are merged this often: a look costs nothing, and waking us would cost the threads of the load.
-const MERGE_EVERY: Duration = Duration::from_millis(20);
 
 mod target;
 
@@ -147,10 +146,10 @@ fn measure(
     let mut logs = logs.into_iter();
     let (mut slices, merger) = slicing(plan.interval, threads);
     let load_over = AtomicBool::new(false);
-    let (results, probed, merger) = std::thread::scope(|scope| {
+    let (results, probed, merger, helpers) = std::thread::scope(|scope| {
         let merging = std::thread::Builder::new()
             .name("slices".to_owned())
-            .spawn_scoped(scope, || merge_slices(merger, &load_over))
+            .spawn_scoped(scope, || merge_slices(merger, plan, &load_over))
             .expect("a thread can be started");
         let handles: Vec<_> = (0..threads)
             .map(|thread| {
@@ -171,13 +170,16 @@ fn measure(
                 .spawn_scoped(scope, move || job.run(ports, start));
             spawned.expect("a thread can be started")
         });
+        let main = Helper::begin("main", &plan.client.helpers.cpus);
         // All are joined before one of their panics goes on: the merging thread must end too.
         let joined: Vec<_> = handles.into_iter().map(|handle| handle.join()).collect();
         load_over.store(true, Ordering::Release);
         merging.thread().unpark();
-        let merger = unwound(merging.join());
+        let main = main.end();
+        let (merger, merging) = unwound(merging.join());
         let probed = probing.map(|probing| unwound(probing.join()));
-        (joined.into_iter().map(unwound).collect::<Vec<_>>(), probed, merger)
+        let results: Vec<_> = joined.into_iter().map(unwound).collect();
+        (results, probed, merger, vec![main, merging])
     });
     let ended = Monotonic.now();
     let t0 = Nanos(start.t0.load(Ordering::Acquire));
@@ -202,6 +204,7 @@ fn measure(
         recorded,
         threads: reports,
         probe: probe.map(|(recorded, thread)| ProbeFacts { recorded, thread }),
+        helpers,
         addresses: running.addresses.clone(),
         server_ready: None,
         server_stats: None,
@@ -226,13 +229,15 @@ fn plan_of_probe(plan: &Plan, probe: Probe) -> Plan {
     of_probe
 }
 
-/// Beside the load, until it is over.
-fn merge_slices(mut merger: SliceMerger, load_over: &AtomicBool) -> SliceMerger {
+/// Beside the load, until it is over. Once a slice is enough: a thread has one to fill and one to spare while another waits.
+fn merge_slices(mut merger: SliceMerger, plan: &Plan, load_over: &AtomicBool) -> (SliceMerger, HelperReport) {
+    let helper = Helper::begin("slices", &plan.client.helpers.cpus);
     while !load_over.load(Ordering::Acquire) {
         merger.merge();
-        std::thread::park_timeout(MERGE_EVERY);
+        std::thread::park_timeout(Duration::from_nanos(plan.interval.0));
     }
-    merger
+    let beside = helper.account();
+    (merger, beside)
 }
 
 /// What the ideal server will be fed with, for one thread of an open loop. Our stub says how long it worked on each

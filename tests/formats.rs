@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::support::{Heard, Row, Rows, Scratch, Scripted, answer, check_report, ok};
 
 mod gate;
+mod handouts;
 mod recompute;
 mod theory;
 

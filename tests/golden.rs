@@ -7,7 +7,7 @@ use clap::Parser;
 use hairspring::analyze::compare::Outputs;
 use hairspring::analyze::gate::Rule;
 use hairspring::cli::{CompareArgs, RunArgs};
-use hairspring::facts::{ClockAccount, Host, Round, ThreadReport, ThreadTimes, WorkerCounts};
+use hairspring::facts::{ClockAccount, HelperReport, Host, Round, ThreadReport, ThreadTimes, WorkerCounts};
 use hairspring::load::io::EngineAccount;
 use hairspring::load::response::Malformed;
 use hairspring::load::rng::Rng;
@@ -18,6 +18,8 @@ use hairspring::load::time::Nanos;
 use hairspring::plan::Plan;
 use hairspring::record::{Distribution, Recorded, Recorder};
 use hairspring::report::{Comparison, Design, Inputs, LogFile, Report, json, text};
+
+mod judged;
 
 #[derive(Parser)]
 struct Compare {
@@ -50,6 +52,7 @@ fn a_comparison_is_shown_like_this() {
         Design { order, outputs, ..Design::default() },
     );
     assert_golden("comparison.txt", &text::comparison(&comparison));
+    judged::assert_forms(&comparison);
     round_trip(&comparison);
 }
 
@@ -165,6 +168,11 @@ fn round_of(index: u32, recorded: Recorded) -> Round {
             arrival_gap: Distribution::default(),
         }],
         probe: None,
+        helpers: vec![HelperReport {
+            name: "slices".to_owned(),
+            cpus: vec![0],
+            times: ThreadTimes { on_cpu_ns: Some(1_500_000), ..ThreadTimes::default() },
+        }],
         recorded,
         addresses: Vec::new(),
         server_ready: None,

@@ -4,7 +4,7 @@ use clap::Parser;
 use hairspring::analyze::stats::Percentile;
 use hairspring::analyze::validity::{Level, Validity, Verdict, judge};
 use hairspring::cli::RunArgs;
-use hairspring::facts::{ClockAccount, Host, Round, ThreadReport, ThreadTimes, WorkerCounts};
+use hairspring::facts::{ClockAccount, HelperReport, Host, Round, ThreadReport, ThreadTimes, WorkerCounts};
 use hairspring::load::driver::{DriverCounts, PaceCounts};
 use hairspring::load::io::{EngineAccount, Stamps};
 use hairspring::load::sample::{Failure, Outcome};
@@ -98,6 +98,11 @@ fn run() -> Run {
             server_survived: Some(true),
             server_failure: None,
             probe: None,
+            helpers: vec![HelperReport {
+                name: "slices".to_owned(),
+                cpus: vec![0],
+                times: ThreadTimes { on_cpu_ns: Some(0), ..ThreadTimes::default() },
+            }],
         },
         tally,
     }
@@ -174,6 +179,22 @@ fn a_parked_client_is_judged_by_what_its_wake_ups_cost() {
         run.pace().stalled = ms(85); // seen, and in the disturbance of those it hit
     });
     assert_eq!(stalled, Some(Level::Ok));
+}
+
+#[test]
+fn helpers_on_processors_that_are_needed_are_judged_by_their_share() {
+    let helpers = |taken: Option<Nanos>, spare: bool| {
+        level("helpers", |run| {
+            run.plan.client.helpers.spare = spare;
+            let times = ThreadTimes { on_cpu_ns: taken.map(|ns| ns.0), ..ThreadTimes::default() };
+            run.round.helpers = vec![HelperReport { name: "log".to_owned(), cpus: vec![0], times }];
+        })
+    };
+    assert_eq!(helpers(Some(ms(100)), false), Some(Level::Ok));
+    assert_eq!(helpers(Some(ms(101)), false), Some(Level::Suspect));
+    assert_eq!(helpers(Some(ms(2_001)), false), Some(Level::Invalid));
+    assert_eq!(helpers(None, false), Some(Level::NotEvaluated));
+    assert_eq!(helpers(Some(ms(2_001)), true), None, "nobody else needs it");
 }
 
 /// 1000 answers, of which so many took `late` longer because of us.

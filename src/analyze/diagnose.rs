@@ -7,13 +7,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::intervals;
 use super::stats::{Percentile, median};
 use super::summary::Figures;
 use super::theory::Arrivals;
 use crate::facts::Round;
 use crate::load::time::Nanos;
 use crate::plan::Plan;
-use crate::record::{Distribution, Moments, Passage, Slices};
+use crate::record::{Distribution, Moments, Passage, Slices, Tally};
 
 mod arrivals;
 mod dependence;
@@ -94,6 +95,8 @@ const ONE_SIDED: f64 = 2.326;
 const GAPS_MAX: usize = 2_000;
 const GAPS_MIN: usize = 100;
 const PASSAGES_MIN: usize = 200;
+/// So that each of twenty batches has about five requests beyond p90.
+const REQUESTS_FOR_TAU: u64 = 1_000;
 
 /// Of one target.
 pub fn diagnose(plan: &Plan, rounds: &[Round]) -> Diagnosis {
@@ -108,6 +111,7 @@ pub fn diagnose(plan: &Plan, rounds: &[Round]) -> Diagnosis {
         checks.push(departures(Arrivals::of(plan), &blocks));
         checks.push(drift(Arrivals::of(plan), &blocks));
         checks.push(independence(&blocks));
+        checks.push(worth(&round.recorded.measured));
         checks.extend(homogeneity(&round.recorded.connections));
         checks.iter_mut().for_each(|check| check.round = round.index);
         worse_of(&mut diagnosis.checks, checks);
@@ -422,6 +426,27 @@ fn independence(blocks: &[Vec<Passage>]) -> Check {
     let meaning =
         "consecutive requests share their fate (a queue does that; Spearman's lag 1): intervals that take requests as independent are too narrow".to_owned();
     judged(name, Evidence { figure, limit, unit, statistic, critical: Some(TWO_SIDED), meaning })
+}
+
+/// How many requests say as much as one independent request would?
+fn worth(tally: &Tally) -> Check {
+    let (name, unit, limit) =
+        ("independence-batches", "requests are worth one independent request (τ at p90)", 2.0);
+    if tally.scheduled < REQUESTS_FOR_TAU || tally.batches.is_empty() {
+        let why = format!("{} requests, of {REQUESTS_FOR_TAU} needed", tally.scheduled);
+        return not_evaluable(name, unit, limit, why);
+    }
+    let (_, spread) = intervals::bounds(tally, Percentile::P90);
+    if spread.degrees.is_infinite() {
+        return not_evaluable(name, unit, limit, "the response times do not vary");
+    }
+    // Of independent requests, τ is a chi-square variable over its degrees of freedom.
+    let statistic = Some(dependence::normal_of_ratio(spread.tau, spread.degrees).max(0.0));
+    let meaning = format!(
+        "slow requests come in stretches (their share between {:.0} batches varies more than chance has it, as a normal z): the intervals of this report allow for it",
+        spread.degrees + 1.0
+    );
+    judged(name, Evidence { figure: spread.tau, limit, unit, statistic, critical: Some(ONE_SIDED), meaning })
 }
 
 /// Over threads, and over connections.

@@ -118,7 +118,7 @@ const DISTURBANCE: Rule = Rule {
 };
 
 /// The other thresholds. METHOD.md explains them.
-const RULES: [Rule; 20] = [
+const RULES: [Rule; 21] = [
     Rule {
         name: "stalls",
         about: About::Instrument,
@@ -146,6 +146,16 @@ const RULES: [Rule; 20] = [
         invalid_above: Some(0.0),
         meaning: "client threads were taken off their processors during the run (taskset, a cpuset, a processor switched off); \
             leave them where the plan has them",
+    },
+    Rule {
+        name: "helpers",
+        about: About::Instrument,
+        figure: figures::helpers,
+        unit: "% of the run",
+        suspect_above: 1.0,
+        invalid_above: Some(20.0),
+        meaning: "our threads that merge and write took so much of a processor that the server or the client needs; leave one \
+            to them (--cpus, --server-cpus), or use --no-log",
     },
     Rule {
         name: "wake-delay",

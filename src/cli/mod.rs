@@ -186,12 +186,18 @@ pub struct ToolArgs {
     /// timeouts, throughput; can be repeated [default of compare: 'p95<=800ms'; of run: none]
     #[arg(long, value_name = "RULE")]
     pub sla: Vec<String>,
+    /// Rules against an earlier run.
+    #[command(flatten)]
+    pub against: AgainstArgs,
     /// What an inconclusive gate means: nothing is decided (exit code 4), or fail (2), or pass (0)
     #[arg(long, value_enum, default_value_t = OnInconclusive::Say, hide_default_value = true)]
     pub on_inconclusive: OnInconclusive,
     /// A run that is SUSPECT fails like one that is INVALID
     #[arg(long)]
     pub strict: bool,
+    /// Files for CI servers.
+    #[command(flatten)]
+    pub handouts: HandoutArgs,
     /// Folder of the results; an earlier one is renamed to DIR.1, DIR.2, …
     #[arg(long, value_name = "DIR", default_value = "results")]
     pub out: PathBuf,
@@ -202,6 +208,28 @@ pub struct ToolArgs {
     /// has longer ones
     #[arg(long, value_name = "TIME", default_value = "1s")]
     pub interval: Nanos,
+}
+
+/// Rules against an earlier run.
+#[derive(Debug, Clone, Args)]
+pub struct AgainstArgs {
+    /// An earlier report.json or comparison.json (its optimized side), for --sla-against
+    #[arg(long, value_name = "BASELINE.json", requires = "sla_against")]
+    pub against: Option<PathBuf>,
+    /// The greatest change since the baseline, as in 'p99<=+5%' (at most 5 % slower) or 'mean<=-10%'; can be repeated
+    #[arg(long, value_name = "RULE", requires = "against", allow_hyphen_values = true)]
+    pub sla_against: Vec<String>,
+}
+
+/// The verdict in the files that CI servers show.
+#[derive(Debug, Clone, Args)]
+pub struct HandoutArgs {
+    /// Append a summary in Markdown to this file, as in "$GITHUB_STEP_SUMMARY"
+    #[arg(long, value_name = "FILE")]
+    pub summary: Option<PathBuf>,
+    /// Write the verdicts as JUnit XML
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
 }
 
 /// The stub, named as in `hairspring stub`.
@@ -360,16 +388,16 @@ pub struct GateArgs {
     /// A rule, as in 'p95<=800ms', 'errors<1%', 'throughput>=500/s'; can be repeated
     #[arg(long, value_name = "RULE", required_unless_present = "sla_against")]
     pub sla: Vec<String>,
-    /// An earlier report.json or comparison.json (its optimized side), for --sla-against
-    #[arg(long, value_name = "BASELINE.json", requires = "sla_against")]
-    pub against: Option<PathBuf>,
-    /// The greatest change since the baseline, as in 'p99<=+5%' (at most 5 % slower) or 'mean<=-10%'; can be repeated
-    #[arg(long, value_name = "RULE", requires = "against", allow_hyphen_values = true)]
-    pub sla_against: Vec<String>,
+    /// Rules against an earlier run.
+    #[command(flatten)]
+    pub against: AgainstArgs,
     /// What an inconclusive gate means: nothing is decided (exit code 4), or fail (2), or pass (0)
     #[arg(long, value_enum, default_value_t = OnInconclusive::Say, hide_default_value = true)]
     pub on_inconclusive: OnInconclusive,
     /// A run that is SUSPECT fails like one that is INVALID
     #[arg(long)]
     pub strict: bool,
+    /// Files for CI servers.
+    #[command(flatten)]
+    pub handouts: HandoutArgs,
 }

@@ -6,13 +6,13 @@ use crate::analyze::paired::{Criteria, Sequential};
 use crate::analyze::summary::TABLED;
 use crate::load::schedule::{Extent, Load};
 use crate::load::time::Nanos;
-use crate::plan::{Body, Client, Limits, Mix, Plan, Probe, Request, Server, Stub, Target};
+use crate::plan::{Body, Client, Helpers, Limits, Mix, Plan, Probe, Request, Server, Stub, Target};
 use crate::preset::{PRESETS, Preset};
 
 use super::values::{
     announces_body, check_method, is_loopback, parse_header, parse_ok, parse_rules, parse_url,
 };
-use super::{CliError, CommonArgs, CompareArgs, CpuList, GateArgs, RunArgs, usage};
+use super::{AgainstArgs, CliError, CommonArgs, CompareArgs, CpuList, GateArgs, RunArgs, usage};
 
 /// The body of requests to the stub, unless another is given.
 const STUB_BODY: &str = r#"{"prompt":"How late is late?","max_tokens":64}"#;
@@ -117,9 +117,11 @@ impl GateArgs {
     pub fn rules(&self) -> Result<Vec<Rule>, CliError> {
         parse_rules(&self.sla)
     }
+}
 
+impl AgainstArgs {
     /// The rules against the baseline.
-    pub fn relative_rules(&self) -> Result<Vec<Relative>, CliError> {
+    pub fn rules(&self) -> Result<Vec<Relative>, CliError> {
         let parse =
             |text: &String| text.parse().map_err(|error| CliError::Usage(format!("--sla-against: {error}")));
         self.sla_against.iter().map(parse).collect()
@@ -160,6 +162,8 @@ impl CommonArgs {
             return usage(format!("--interval {}: at least {INTERVAL_MIN}", self.tool.interval.exact()));
         }
         let threads = self.threads(cpus, connections)?;
+        let probe = self.probe(cpus, &threads)?;
+        let measuring: Vec<usize> = threads.iter().copied().chain(probe.map(|probe| probe.cpu)).collect();
         let is_stub = matches!(target.server, Server::Stub(_));
         Ok(Plan {
             request: self.request(is_stub)?,
@@ -183,7 +187,8 @@ impl CommonArgs {
             client: Client {
                 engine: self.tool.engine,
                 stamps: self.tool.stamps.into(),
-                probe: self.probe(cpus, &threads)?,
+                probe,
+                helpers: Helpers::place(&cpus.allowed, &measuring, &cpus.server),
                 cpus: threads,
                 exclusive: cpus.exclusive,
                 wait: self.tool.wait,

@@ -1,16 +1,18 @@
 //! `hairspring compare`: baseline and optimized in rounds, in random order, on fresh servers.
 
 use hairspring::analyze::compare::{Outputs, PairedRound};
-use hairspring::analyze::gate::Rule;
+use hairspring::analyze::gate::{Rule, SlaVerdict};
 use hairspring::analyze::paired::{Criteria, Sequential};
 use hairspring::cli::CompareArgs;
 use hairspring::facts::Host;
 use hairspring::load::rng::{Rng, mix};
 use hairspring::output::OutDir;
-use hairspring::report::{Comparison, Design, Inputs, Report, json, text};
+use hairspring::report::{Comparison, Design, Inputs, Report, Subject, json, text};
 use hairspring::sys::signal::StopFlag;
 use hairspring::sys::{affinity, host};
 
+use super::against::Against;
+use super::handouts::Handouts;
 use super::{Console, Failure, Judgement, Series, environment_failed, unix_ms, write_failed};
 
 /// The order of rounds is drawn from a stream of its own.
@@ -25,6 +27,8 @@ pub(crate) fn execute(args: &CompareArgs, console: &mut Console<'_>) -> Result<u
         "baseline-again".clone_into(&mut again.target.name);
         plans.push(again);
     }
+    let tool = &args.common.tool;
+    let against = Against::read(&tool.against)?.map(Against::refuse_unreliable).transpose()?;
     let mut experiment = Experiment {
         sides: Series::all(plans)?,
         order: Vec::new(),
@@ -34,21 +38,23 @@ pub(crate) fn execute(args: &CompareArgs, console: &mut Console<'_>) -> Result<u
         ignore_output: args.ignore_output,
         criteria,
         sequential,
+        against,
     };
     let stop = StopFlag::install().map_err(Failure::environment)?;
     let dir = OutDir::create(
-        &args.common.tool.out,
+        &tool.out,
         &json::render(&experiment.sides.iter().map(|side| &side.plan).collect::<Vec<_>>()),
     )?;
+    let handouts = Handouts::open(&tool.handouts)?;
     let rounds = experiment.sides[0].plan.rounds;
     let (mut last, mut unwritten) = (None, false);
     for round in 0..rounds {
         let began = experiment.round(round, &dir, &stop, console);
         // What was measured so far is in the files, whatever became of this round.
-        let mut comparison = experiment.report(rounds, stop.count() > 0);
+        let mut comparison = experiment.report(rounds, stop.count() > 0)?;
         let enough = experiment.enough(&comparison);
         if enough {
-            comparison = experiment.report(round + 1, stop.count() > 0);
+            comparison = experiment.report(round + 1, stop.count() > 0)?;
         }
         unwritten = write_failed(&dir, "comparison.json", &json::render(&comparison), console);
         for side in &experiment.sides {
@@ -79,12 +85,12 @@ pub(crate) fn execute(args: &CompareArgs, console: &mut Console<'_>) -> Result<u
         environment_failed: failed,
         asked: true,
         validity: comparison.validity,
-        strict: args.common.tool.strict,
+        strict: tool.strict,
         sla: comparison.sla.verdict,
         outputs_differ: comparison.outputs_identical == Some(false),
-        on_inconclusive: args.common.tool.on_inconclusive,
+        on_inconclusive: tool.on_inconclusive,
     };
-    Ok(judgement.conclude(console))
+    Ok(handouts.conclude("compare", Subject::Comparison(&comparison), &comparison.sla, judgement, console))
 }
 
 struct Experiment {
@@ -97,6 +103,7 @@ struct Experiment {
     ignore_output: bool,
     criteria: Criteria,
     sequential: Option<Sequential>,
+    against: Option<Against>,
 }
 
 impl Experiment {
@@ -138,7 +145,7 @@ impl Experiment {
     }
 
     /// Of what there is; partial if that is less than `rounds` on any side.
-    fn report(&self, rounds: u32, interrupted: bool) -> Comparison {
+    fn report(&self, rounds: u32, interrupted: bool) -> Result<Comparison, Failure> {
         let complete = !interrupted && self.sides.iter().all(|side| side.rounds.len() as u32 == rounds);
         let created_unix_ms = unix_ms();
         let report = |series: &Series| {
@@ -163,7 +170,12 @@ impl Experiment {
             again: self.sides.get(2).map(report),
             sequential: self.sequential.clone(),
         };
-        Comparison::new(report(&self.sides[0]), report(&self.sides[1]), design)
+        let mut comparison = Comparison::new(report(&self.sides[0]), report(&self.sides[1]), design);
+        if let Some(against) = &self.against {
+            comparison.sla = against.judge(Subject::Comparison(&comparison), comparison.sla.clone())?;
+            comparison.sla_met = comparison.sla.verdict == SlaVerdict::Met;
+        }
+        Ok(comparison)
     }
 }
 

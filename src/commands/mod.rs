@@ -18,8 +18,10 @@ use hairspring::sys::clock;
 use hairspring::sys::server::ServerError;
 use hairspring::sys::signal::StopFlag;
 
+mod against;
 pub(crate) mod compare;
 pub(crate) mod gate;
+mod handouts;
 mod material;
 pub(crate) mod run;
 
@@ -140,20 +142,24 @@ impl Series {
         let threads = self.plan.client.cpus.len();
         let (writer, ports) = match self.plan.log {
             true => {
-                let (writer, ports) =
-                    LogWriter::start(dir, &self.log.file, context, threads, self.plan.measure.count);
+                let rows = self.plan.measure.count;
+                let beside = &self.plan.client.helpers.cpus;
+                let (writer, ports) = LogWriter::start(dir, &self.log.file, context, threads, rows, beside);
                 (Some(writer), ports)
             }
             false => (None, Vec::new()),
         };
         let output = dir.file(&format!("{}.server.txt", self.plan.target.name));
-        let result =
+        let mut result =
             measuring::round(&self.plan, index, &self.addresses, &self.material, ports, &output, stop);
         if let Some(writer) = writer {
-            let outcome = writer.finish();
+            let (outcome, helper) = writer.finish();
             self.log.rows += outcome.rows;
             self.log.lost += outcome.lost;
             self.log.error = self.log.error.take().or(outcome.error);
+            if let Ok(round) = &mut result {
+                round.helpers.push(helper);
+            }
         }
         let round = result?;
         self.server_failures.extend(round.server_failure.clone());
@@ -209,14 +215,15 @@ impl Judgement {
             console.warn("the run is SUSPECT, and --strict lets only VALID runs pass");
         }
         if self.asked {
-            console.print(&format!("=> {}\n", self.in_words(code)));
+            console.print(&format!("=> {} (exit code {code})\n", self.words(code)));
         }
         code
     }
 
-    fn in_words(self, code: u8) -> String {
+    fn words(self, code: u8) -> &'static str {
         let open = self.sla == SlaVerdict::Inconclusive;
-        let words = match code {
+        match code {
+            0 if !self.asked => "measured; no rule was asked for",
             0 if open => {
                 "PASS: the SLA is neither shown to be met nor to be missed, and --on-inconclusive pass"
             }
@@ -230,8 +237,7 @@ impl Judgement {
             Failure::INVALID => "NO VERDICT: the run cannot be relied on",
             Failure::INCONCLUSIVE => "NO VERDICT: the requests are too few to tell",
             _ => "NO VERDICT: interrupted",
-        };
-        format!("{words} (exit code {code})")
+        }
     }
 
     /// Precedence: 130 > 1 > 3 > 2 > 4 > 0.

@@ -2,8 +2,10 @@
 
 use super::*;
 use crate::load::rng::Rng;
+use crate::load::sample::Failure;
 use crate::load::schedule::RequestId;
 use crate::load::server_timing::ServerTiming;
+use crate::load::time::Nanos;
 
 fn values(seed: u64, n: usize) -> Vec<Nanos> {
     // over eleven orders of magnitude, within the range of an hour
@@ -42,7 +44,7 @@ pub(super) fn sample(seq: u64, response: Nanos, outcome: Outcome) -> Sample {
     }
 }
 
-fn recorder() -> Recorder {
+pub(super) fn recorder() -> Recorder {
     Recorder::new(OkStatuses::new(vec![200..=399]), true, 0, None)
 }
 
@@ -61,18 +63,6 @@ fn every_rank_is_within_a_twentieth_of_a_percent_and_the_ends_are_exact() {
     assert_eq!((distribution.at_rank(0), distribution.at_rank(5_001)), (None, None));
     let sum: u128 = sorted.iter().map(|v| u128::from(v.0)).sum();
     assert_eq!((distribution.sum(), distribution.mean()), (sum, Some(Nanos((sum / 5_000) as u64))));
-}
-
-#[test]
-fn the_table_of_digests_has_an_end() {
-    let mut recorder = recorder();
-    for seq in [0, DIGESTS_MAX - 1, DIGESTS_MAX, DIGESTS_MAX * 1_000] {
-        recorder.record(&sample(seq, Nanos(500), Outcome::Completed(200)));
-    }
-    let digests = recorder.finish(0, 0).digests;
-    assert_eq!(digests.by_seq.len() as u64, DIGESTS_MAX);
-    let kept: Vec<u64> = digests.pairs(&digests).map(|(seq, ..)| seq).collect();
-    assert_eq!(kept, [0, DIGESTS_MAX - 1]);
 }
 
 /// The bound that every report states: at every rank, for values of every magnitude from 1 ns to 1 h, the edges of
@@ -234,47 +224,4 @@ fn a_lost_request_is_noticed() {
     let mut tally = Tally { scheduled: 2, completed: 1, ..Tally::default() };
     tally.service.record(Nanos(1));
     tally.assert_conserved();
-}
-
-#[test]
-fn digests_pair_by_id_and_see_status_and_body() {
-    let digests = |rows: &[(u64, u64, u16)]| {
-        let mut recorder = recorder();
-        for &(seq, digest, status) in rows {
-            let sample = sample(seq, Nanos(50), Outcome::Completed(status));
-            recorder.record(&Sample { digest: Some(digest), ..sample });
-        }
-        recorder.finish(0, 0).digests
-    };
-    let a = digests(&[(0, 7, 200), (1, 7, 200), (2, 7, 200), (3, 7, 500), (100_000, 7, 200)]);
-    let b = digests(&[(0, 7, 200), (1, 8, 200), (2, 7, 204), (4, 7, 200), (100_000, 7, 200)]);
-    let pairs: Vec<(u64, bool, bool, bool)> =
-        a.pairs(&b).map(|(seq, a, b)| (seq, a.is_some(), b.is_some(), a == b)).collect();
-    assert_eq!(
-        pairs,
-        [
-            (0, true, true, true),
-            (1, true, true, false),
-            (2, true, true, false),
-            (4, false, true, false),
-            (100_000, true, true, true)
-        ]
-    );
-}
-
-#[test]
-fn a_writer_that_is_behind_loses_rows_of_the_log_and_nothing_else() {
-    let (full_sender, full) = crossbeam_channel::bounded(4);
-    let (empty_sender, empty) = crossbeam_channel::bounded(4);
-    for _ in 0..2 {
-        empty_sender.send(Vec::with_capacity(10)).unwrap();
-    }
-    let port = LogPort { full: full_sender, empty };
-    let mut recorder = Recorder::new(OkStatuses::new(vec![200..=200]), false, 3, Some(port));
-    for seq in 0..35 {
-        recorder.record(&sample(seq, Nanos(50), Outcome::Completed(200)));
-    }
-    let recorded = recorder.finish(0, 0);
-    let rows: usize = full.try_iter().map(|chunk| chunk.samples.len()).sum();
-    assert_eq!((rows, recorded.log_lost, recorded.measured.scheduled), (20, 15, 35));
 }

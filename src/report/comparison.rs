@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Report, Tool, json};
 use crate::analyze::compare::{self, Change, Outputs, PairedRequests, PairedRound};
-use crate::analyze::gate::{self, Rule, SlaReport, SlaVerdict};
+use crate::analyze::gate::{self, Relative, Rule, SlaReport, SlaVerdict};
 use crate::analyze::paired::{Criteria, Effect, Sequential};
 use crate::analyze::summary::{Figures, Responses, measured};
 use crate::analyze::validity::Verdict;
@@ -45,6 +45,9 @@ pub struct Comparison {
     /// The same by requests with the same id; null where answers were not compared.
     #[serde(default)]
     pub paired_requests: Option<PairedRequests>,
+    /// Of all pairs of requests, in how many the optimized side's is faster; ties count half, the unsuccessful rank last.
+    #[serde(default)]
+    pub chance_faster: Option<f64>,
     /// `--aa`: the baseline against itself.
     #[serde(default)]
     pub noise: Option<Noise>,
@@ -114,6 +117,7 @@ impl Comparison {
             improvement.get("p50"),
             effects.get("p50"),
         );
+        let sides = baseline.tally().ok().zip(optimized.tally().ok());
         let again = noise.as_ref().map_or(Verdict::Valid, |noise| noise.again.validity.verdict);
         let worse = baseline.validity.verdict.max(optimized.validity.verdict).max(again);
         let partial = baseline.partial || optimized.partial;
@@ -130,6 +134,7 @@ impl Comparison {
             criteria,
             effects,
             paired_requests: compare::paired_requests(&paired, criteria),
+            chance_faster: sides.and_then(|(b, o)| compare::chance_faster(&b, &o)),
             noise,
             sequential,
             outputs_identical: if ignore_output { None } else { outputs.identical() },
@@ -150,16 +155,33 @@ impl Comparison {
             None => self.optimized.judge(rules),
         }
     }
+
+    /// Judges the optimized side against an earlier report; these verdicts join those in `sla`.
+    pub fn judge_against(
+        &self,
+        baseline: &Report,
+        rules: &[Relative],
+        sla: SlaReport,
+    ) -> Result<SlaReport, json::BadReport> {
+        let (judged, evaluable) = self.optimized.regressions(baseline, rules)?;
+        let whole = unfit(self.partial, self.validity).map_or(Ok(()), |why| Err(why.to_owned()));
+        Ok(sla.joined(judged, whole.and(evaluable)))
+    }
 }
 
-/// The gate of a comparison that cannot be judged. An invalid baseline makes no optimized side wrong, but it makes the
-/// comparison wrong.
+/// Why nothing follows from the comparison, if that is so. An invalid baseline makes no optimized side wrong, but it makes
+/// the comparison wrong.
+fn unfit(partial: bool, worse: Verdict) -> Option<&'static str> {
+    match worse {
+        _ if partial => Some("the comparison is partial"),
+        Verdict::Invalid => Some("one side of the comparison is INVALID"),
+        _ => None,
+    }
+}
+
+/// The gate of a comparison that cannot be judged.
 fn refusal(rules: &[Rule], partial: bool, worse: Verdict) -> Option<SlaReport> {
-    let why = match worse {
-        _ if partial => "the comparison is partial",
-        Verdict::Invalid => "one side of the comparison is INVALID",
-        _ => return None,
-    };
+    let why = unfit(partial, worse)?;
     let nothing = Tally::default();
     Some(gate::evaluate(rules, &measured(&nothing, &Responses(&nothing)), Err(why.to_owned())))
 }

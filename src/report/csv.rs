@@ -4,7 +4,6 @@
 //! nanoseconds of CLOCK_MONOTONIC. A field that does not exist is empty.
 
 use crate::load::sample::{Outcome, Sample};
-use crate::load::schedule::RequestId;
 use crate::load::time::Nanos;
 
 /// The header line.
@@ -48,153 +47,220 @@ pub struct RowContext {
     pub wall_offset: Nanos,
 }
 
-/// The longest row: 30 fields of at most 20 digits, and a detail of at most [`TEXT_MAX`] twice as long quoted.
-const ROW_MAX: usize = 30 * 21 + 2 * TEXT_MAX + 2;
+/// The longest row: 30 fields of at most 20 digits, and a detail of at most [`TEXT_MAX`] twice as long quoted; what is put
+/// down is rounded up to registers.
+const ROW_MAX: usize = 30 * 21 + 2 * TEXT_MAX + 2 + MEMO_MAX;
 /// Longer details are cut.
 const TEXT_MAX: usize = 200;
+/// What a buffer holds: few system calls, and little enough to stay in the processor's cache.
+const BUFFER_BYTES: usize = 256 << 10;
 
-/// Where rows are made, one after the other. A row is filled from its end: so digits come in the order in which they are
-/// found, and each byte is written once. Called for every request.
+/// Rows, one behind the other, to be written at once. Called for every request.
 pub struct RowBuffer {
-    bytes: [u8; ROW_MAX],
-    /// The row begins here.
-    at: usize,
-    /// The digits of stamps before their last eight, as they were last.
-    high: u64,
-    high_text: [u8; 8],
-    high_digits: usize,
+    bytes: Box<[u8]>,
+    /// The rows end here.
+    end: usize,
+    memory: Memory,
 }
 
-const EIGHT_DIGITS: u64 = 100_000_000;
-/// The digits of 0 to 99.
-const PAIRS: [[u8; 2]; 100] = {
-    let mut pairs = [[b'0'; 2]; 100];
-    let mut n = 0;
-    while n < 100 {
-        pairs[n] = [b'0' + (n / 10) as u8, b'0' + (n % 10) as u8];
-        n += 1;
-    }
-    pairs
-};
+/// What a row, or its next stamp, most often has in common with the one before.
+#[derive(Default)]
+struct Memory {
+    outcome: Memo,
+    stamp: Memo,
+    /// What stamps begin with, before their last eight digits; on the wall clock, too.
+    stem: Memo,
+    wall_stem: Memo,
+    bytes_sent: Memo,
+    bytes_received: Memo,
+}
+
+/// The text of the last value.
+#[derive(Default)]
+struct Memo {
+    value: Option<u64>,
+    text: [u8; MEMO_MAX],
+    len: usize,
+}
+
+/// 20 digits and the comma, in whole registers.
+const MEMO_MAX: usize = 32;
 
 impl Default for RowBuffer {
     fn default() -> Self {
-        Self { bytes: [0; ROW_MAX], at: ROW_MAX, high: 0, high_text: [0; 8], high_digits: 0 }
+        Self { bytes: vec![0; BUFFER_BYTES].into(), end: 0, memory: Memory::default() }
     }
 }
 
-/// The row of `sample`, line end included.
-pub fn row<'a>(sample: &Sample, thread: usize, context: RowContext, buffer: &'a mut RowBuffer) -> &'a [u8] {
-    let row = buffer;
-    row.at = ROW_MAX;
-    row.expect(sample.intended.0);
-    row.byte(b'\n');
-    row.digits(sample.own_wait.0);
-    row.number(u64::from(sample.template));
-    row.number(sample.read_gap.0);
-    row.optional(sample.arrived);
-    row.optional(sample.transmitted);
-    row.text(&sample.digest.map(|digest| format!("{digest:016x}")).unwrap_or_default());
-    let server = &sample.server;
-    for part in [server.service, server.queue_from_read, server.queue, server.recv] {
-        row.optional(part);
-    }
-    row.number(u64::from(sample.attempt));
-    row.number(thread as u64);
-    row.number(u64::from(sample.connection));
-    row.number(sample.bytes_received);
-    row.number(sample.bytes_sent);
-    row.optional(sample.connect);
-    row.number(sample.done.0);
-    for stamp in [sample.first_byte, sample.issued, sample.ready] {
-        row.optional(stamp);
-    }
-    row.number(sample.intended.0);
-    row.text(&sample.outcome.detail().unwrap_or_default());
-    match sample.outcome {
-        Outcome::Completed(status) => row.number(u64::from(status)),
-        outcome => row.text(&outcome.key()),
-    }
-    row.number(u64::from(context.round));
-    match sample.outcome {
-        Outcome::Completed(status) => row.number(u64::from(status)),
-        _ => row.text("-1"),
-    }
-    row.fixed_point(sample.response().0, 6);
-    row.fixed_point((sample.intended.0 + context.wall_offset.0) / 1_000, 3);
-    row.byte(b',');
-    row.bytes_of(sample.id.text(&mut [0; RequestId::TEXT_MAX]));
-    &row.bytes[row.at..]
-}
-
-/// Each puts a field in front of what is there; all but the last of a row with the comma behind it.
 impl RowBuffer {
+    /// Adds the row of a measured request, line end included; call it only while there is room.
+    pub fn push(&mut self, sample: &Sample, thread: usize, context: RowContext) {
+        let room = self.bytes[self.end..].first_chunk_mut().expect("a buffer is emptied when it is full");
+        let mut line = Line { bytes: room, end: 0 };
+        line.fill(sample, thread, context, &mut self.memory);
+        self.end += line.end;
+    }
+
+    /// True if there is no room for another row.
+    pub fn is_full(&self) -> bool {
+        self.bytes.len() - self.end < ROW_MAX
+    }
+
+    /// All rows so far.
+    pub fn rows(&self) -> &[u8] {
+        &self.bytes[..self.end]
+    }
+
+    /// Makes room again.
+    pub fn clear(&mut self) {
+        self.end = 0;
+    }
+}
+
+/// A row that is being made, and how far it is.
+struct Line<'a> {
+    bytes: &'a mut [u8; ROW_MAX],
+    end: usize,
+}
+
+const EIGHT_DIGITS: u64 = 100_000_000;
+const ZEROS: u64 = u64::from_le_bytes(*b"00000000");
+
+/// The digits of a value below 10^8, the first one lowest: halves of four, of two, of one, each step all at once.
+fn eight(value: u32) -> u64 {
+    let fours = u64::from(value / 10_000) | (u64::from(value % 10_000) << 32);
+    let hundreds = ((fours * 10_486) >> 20) & 0x0000_007f_0000_007f;
+    let twos = hundreds | ((fours - hundreds * 100) << 16);
+    let tens = ((twos * 103) >> 10) & 0x000f_000f_000f_000f;
+    tens | ((twos - tens * 10) << 8)
+}
+
+/// Fields have the comma behind them.
+impl Line<'_> {
+    fn fill(&mut self, sample: &Sample, thread: usize, context: RowContext, memory: &mut Memory) {
+        self.number(sample.id.seq);
+        let wall_us = (sample.intended.0 + context.wall_offset.0) / 1_000;
+        self.long(wall_us / 1_000, &mut memory.wall_stem);
+        self.fraction((wall_us % 1_000) as u32, 3);
+        let response = sample.response().0;
+        self.digits(response / 1_000_000);
+        self.fraction((response % 1_000_000) as u32, 6);
+        self.outcome(sample.outcome, context.round, &mut memory.outcome);
+        let mut stamp = |line: &mut Self, stamp: Option<Nanos>| match stamp {
+            Some(Nanos(ns)) => line.remembered(ns, &mut memory.stamp, |line| {
+                line.long(ns, &mut memory.stem);
+                line.byte(b',');
+            }),
+            None => line.byte(b','),
+        };
+        stamp(self, Some(sample.intended));
+        stamp(self, sample.ready);
+        stamp(self, sample.issued);
+        stamp(self, sample.first_byte);
+        stamp(self, Some(sample.done));
+        self.optional(sample.connect);
+        self.remembered(sample.bytes_sent, &mut memory.bytes_sent, |line| line.number(sample.bytes_sent));
+        self.remembered(sample.bytes_received, &mut memory.bytes_received, |line| {
+            line.number(sample.bytes_received);
+        });
+        self.number(u64::from(sample.connection));
+        self.number(thread as u64);
+        self.number(u64::from(sample.attempt));
+        let server = &sample.server;
+        for part in [server.recv, server.queue, server.queue_from_read, server.service] {
+            self.optional(part);
+        }
+        match sample.digest {
+            Some(digest) => self.text(&format!("{digest:016x}")),
+            None => self.byte(b','),
+        }
+        self.optional(sample.transmitted);
+        self.optional(sample.arrived);
+        self.number(sample.read_gap.0);
+        self.number(u64::from(sample.template));
+        self.digits(sample.own_wait.0);
+        self.byte(b'\n');
+    }
+
+    /// status_code, round, outcome, detail
+    fn outcome(&mut self, outcome: Outcome, round: u32, memo: &mut Memo) {
+        if let Outcome::Completed(status) = outcome {
+            let both = u64::from(status) | u64::from(round) << 16;
+            return self.remembered(both, memo, |line| {
+                line.number(u64::from(status));
+                line.number(u64::from(round));
+                line.number(u64::from(status));
+                line.byte(b',');
+            });
+        }
+        self.text("-1");
+        self.number(u64::from(round));
+        self.text(&outcome.key());
+        self.text(&outcome.detail().unwrap_or_default());
+    }
+
+    /// What `put` puts down for `value`, at most [`MEMO_MAX`] bytes; from memory, where it was the same the last time.
+    #[inline(always)]
+    fn remembered(&mut self, value: u64, memo: &mut Memo, put: impl FnOnce(&mut Self)) {
+        if memo.value == Some(value) {
+            self.bytes[self.end..self.end + MEMO_MAX].copy_from_slice(&memo.text);
+            self.end += memo.len;
+            return;
+        }
+        let from = self.end;
+        put(self);
+        memo.value = Some(value);
+        memo.text.copy_from_slice(&self.bytes[from..from + MEMO_MAX]);
+        memo.len = self.end - from;
+    }
+
     fn byte(&mut self, byte: u8) {
-        self.at -= 1;
-        self.bytes[self.at] = byte;
+        self.bytes[self.end] = byte;
+        self.end += 1;
     }
 
-    fn bytes_of(&mut self, text: &[u8]) {
-        self.at -= text.len();
-        self.bytes[self.at..self.at + text.len()].copy_from_slice(text);
+    /// The first `count` of eight bytes, the first one lowest.
+    fn put(&mut self, eight: u64, count: usize) {
+        self.bytes[self.end..self.end + 8].copy_from_slice(&eight.to_le_bytes());
+        self.end += count;
     }
 
-    fn digits(&mut self, mut value: u64) {
-        while value >= EIGHT_DIGITS {
-            let (high, low) = (value / EIGHT_DIGITS, value % EIGHT_DIGITS);
-            self.eight(low as u32);
-            if high == self.high {
-                // The stamps of a row, and of the rows around it, begin alike.
-                self.at -= self.high_digits;
-                self.bytes[self.at..][..self.high_digits]
-                    .copy_from_slice(&self.high_text[..self.high_digits]);
-                return;
-            }
-            value = high;
-        }
-        self.few(value as u32);
-    }
-
-    /// Remembers what stamps around now begin with.
-    fn expect(&mut self, stamp: u64) {
-        let high = stamp / EIGHT_DIGITS;
-        if high != self.high && (1..EIGHT_DIGITS).contains(&high) {
-            let end = self.at;
-            self.few(high as u32);
-            self.high_digits = end - self.at;
-            self.high_text[..self.high_digits].copy_from_slice(&self.bytes[self.at..end]);
-            self.high = high;
-            self.at = end;
-        }
-    }
-
-    /// Below 10^8, without leading zeros.
-    fn few(&mut self, mut value: u32) {
-        while value >= 100 {
-            self.at -= 2;
-            self.bytes[self.at..self.at + 2].copy_from_slice(&PAIRS[(value % 100) as usize]);
-            value /= 100;
-        }
-        if value >= 10 {
-            self.at -= 2;
-            self.bytes[self.at..self.at + 2].copy_from_slice(&PAIRS[value as usize]);
-        } else {
+    fn digits(&mut self, value: u64) {
+        if value < 10 {
             self.byte(b'0' + value as u8);
+        } else if value < EIGHT_DIGITS {
+            self.few(value as u32);
+        } else {
+            self.digits(value / EIGHT_DIGITS);
+            self.last_eight(value);
         }
     }
 
-    /// Eight digits, zeros and all.
-    fn eight(&mut self, value: u32) {
-        let (left, right) = (value / 10_000, value % 10_000);
-        let [a, b, c, d] =
-            [left / 100, left % 100, right / 100, right % 100].map(|pair| PAIRS[pair as usize]);
-        self.at -= 8;
-        self.bytes[self.at..self.at + 8].copy_from_slice(&[a[0], a[1], b[0], b[1], c[0], c[1], d[0], d[1]]);
+    /// A value whose digits before the last eight change rarely.
+    fn long(&mut self, value: u64, stem: &mut Memo) {
+        if value < EIGHT_DIGITS {
+            return self.digits(value);
+        }
+        let high = value / EIGHT_DIGITS;
+        self.remembered(high, stem, |line| line.digits(high));
+        self.last_eight(value);
+    }
+
+    /// With leading zeros.
+    fn last_eight(&mut self, value: u64) {
+        self.put(eight((value % EIGHT_DIGITS) as u32) | ZEROS, 8);
+    }
+
+    /// Above 0 and below 10^8, without leading zeros.
+    fn few(&mut self, value: u32) {
+        let digits = eight(value);
+        let zeros = digits.trailing_zeros() / 8;
+        self.put((digits | ZEROS) >> (8 * zeros), 8 - zeros as usize);
     }
 
     fn number(&mut self, value: u64) {
-        self.byte(b',');
         self.digits(value);
+        self.byte(b',');
     }
 
     fn optional(&mut self, value: Option<Nanos>) {
@@ -204,35 +270,30 @@ impl RowBuffer {
         }
     }
 
-    /// `value` over ten to the `decimals`.
-    fn fixed_point(&mut self, value: u64, decimals: u32) {
-        self.byte(b',');
-        let unit = 10u64.pow(decimals);
-        let end = self.at;
-        self.digits(value % unit);
-        while end - self.at < decimals as usize {
-            self.byte(b'0');
-        }
+    /// The point and so many decimals.
+    fn fraction(&mut self, value: u32, decimals: usize) {
         self.byte(b'.');
-        self.digits(value / unit);
+        self.put((eight(value) | ZEROS) >> (8 * (8 - decimals)), decimals);
+        self.byte(b',');
     }
 
     /// Quoted where it has to be (RFC 4180).
     fn text(&mut self, text: &str) {
-        self.byte(b',');
         let text = &text.as_bytes()[..text.len().min(TEXT_MAX)];
-        if text.iter().any(|byte| b",\"\r\n".contains(byte)) {
+        let quoted = text.iter().any(|byte| b",\"\r\n".contains(byte));
+        if quoted {
             self.byte(b'"');
-            for &byte in text.iter().rev() {
-                self.byte(byte);
-                if byte == b'"' {
-                    self.byte(b'"');
-                }
-            }
-            self.byte(b'"');
-        } else {
-            self.bytes_of(text);
         }
+        for &byte in text {
+            self.byte(byte);
+            if byte == b'"' {
+                self.byte(b'"');
+            }
+        }
+        if quoted {
+            self.byte(b'"');
+        }
+        self.byte(b',');
     }
 }
 
@@ -240,7 +301,7 @@ impl RowBuffer {
 mod tests {
     use super::*;
     use crate::load::sample::Failure;
-    use crate::load::schedule::Phase;
+    use crate::load::schedule::{Phase, RequestId};
     use crate::load::server_timing::ServerTiming;
 
     fn sample() -> Sample {
@@ -271,7 +332,8 @@ mod tests {
     fn rendered(sample: &Sample) -> String {
         let context = RowContext { round: 2, wall_offset: Nanos(1_700_000_000_000_000_000) };
         let mut buffer = RowBuffer::default();
-        let text = String::from_utf8(row(sample, 1, context, &mut buffer).to_vec()).unwrap();
+        buffer.push(sample, 1, context);
+        let text = String::from_utf8(buffer.rows().to_vec()).unwrap();
         let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(text.as_bytes());
         assert_eq!(reader.records().next().unwrap().unwrap().len(), COLUMNS.len());
         text.trim_end().to_owned()
@@ -302,7 +364,7 @@ mod tests {
         let most = Some(large);
         let server = ServerTiming { recv: most, queue: most, queue_from_read: most, service: most };
         let longest = Sample {
-            id: RequestId { phase: Phase::Warmup, seq: u64::MAX },
+            id: RequestId { phase: Phase::Measure, seq: u64::MAX },
             intended: Nanos::ZERO,
             ready: most,
             issued: most,
@@ -322,31 +384,82 @@ mod tests {
             server,
             ..sample()
         };
-        assert!(rendered(&longest).starts_with("w18446744073709551615,"));
+        assert!(rendered(&longest).starts_with("18446744073709551615,"));
+    }
+
+    fn line(fill: impl FnOnce(&mut Line<'_>)) -> String {
+        let mut bytes = [b'#'; ROW_MAX];
+        let mut line = Line { bytes: &mut bytes, end: 0 };
+        fill(&mut line);
+        let end = line.end;
+        String::from_utf8(bytes[..end].to_vec()).unwrap()
     }
 
     #[test]
     fn numbers_are_written_as_they_are_everywhere() {
         let mut rng = crate::load::rng::Rng::new(5);
+        let edges = (0..20).flat_map(|n| [10u64.pow(n) - 1, 10u64.pow(n), 10u64.pow(n) + 1]);
+        let random = (0..20_000).map(|round| rng.next_u64() >> (round % 64));
+        for value in edges.chain([u64::MAX]).chain(random.collect::<Vec<_>>()) {
+            assert_eq!(line(|line| line.digits(value)), value.to_string());
+            let part = (value % 1_000_000) as u32;
+            assert_eq!(line(|line| line.fraction(part, 6)), format!(".{part:06},"));
+            let mut stem = Memo::default();
+            let twice = line(|line| (0..2).for_each(|_| line.long(value, &mut stem)));
+            assert_eq!(twice, format!("{value}{value}"));
+        }
+    }
+
+    /// What is remembered of one row is not told of another.
+    #[test]
+    fn rows_that_follow_each_other_are_as_they_are_alone() {
+        let context = RowContext { round: 2, wall_offset: Nanos(1_700_000_000_000_000_000) };
+        let mut rng = crate::load::rng::Rng::new(9);
+        let mut draw = |among: u64| rng.next_u64() % among;
         let mut buffer = RowBuffer::default();
-        for round in 0..20_000 {
-            let value = rng.next_u64() >> (round % 64);
-            buffer.at = ROW_MAX;
-            if round % 3 == 0 {
-                buffer.expect(value ^ (rng.next_u64() & 0xff_ffff));
+        let mut alone = String::new();
+        for seq in 0..400 {
+            let intended = Nanos(1_000_000 + draw(3) * 99_999_999 + draw(2) * 10_000_000_000_000_000);
+            let done = intended + Nanos(draw(2) * 150_000_000);
+            let outcome =
+                [Outcome::Completed(200), Outcome::Completed(503), Outcome::Unsent][draw(3) as usize];
+            let sample = Sample {
+                id: RequestId { phase: Phase::Measure, seq },
+                intended,
+                ready: Some(intended),
+                issued: (draw(2) == 0).then_some(intended),
+                first_byte: (draw(2) == 0).then_some(done),
+                done,
+                outcome,
+                bytes_sent: draw(2),
+                bytes_received: draw(2) * 7_000_000_000,
+                ..sample()
+            };
+            buffer.push(&sample, 1, context);
+            alone += &format!("{}\n", rendered(&sample));
+        }
+        assert_eq!(String::from_utf8(buffer.rows().to_vec()).unwrap(), alone);
+    }
+
+    #[test]
+    fn a_full_buffer_says_so_in_time() {
+        let context = RowContext { round: 0, wall_offset: Nanos::ZERO };
+        let mut buffer = RowBuffer::default();
+        for _ in 0..2 {
+            let mut rows = 0;
+            while !buffer.is_full() {
+                buffer.push(&sample(), 1, context);
+                rows += 1;
             }
-            buffer.digits(value);
-            assert_eq!(&buffer.bytes[buffer.at..], value.to_string().as_bytes());
+            assert_eq!(buffer.rows().iter().filter(|&&byte| byte == b'\n').count(), rows);
+            assert!(rows > 1_000);
+            buffer.clear();
         }
     }
 
     #[test]
     fn text_is_quoted_and_cut() {
-        let quoted = |text: &str| {
-            let mut buffer = RowBuffer::default();
-            buffer.text(text);
-            String::from_utf8(buffer.bytes[buffer.at..].to_vec()).unwrap()
-        };
+        let quoted = |text: &str| line(|line| line.text(text));
         assert_eq!(quoted("plain"), "plain,");
         assert_eq!(quoted("a,\"b\""), "\"a,\"\"b\"\"\",");
         assert_eq!(quoted(&"\"".repeat(1_000)).len(), 2 * TEXT_MAX + 3);

@@ -1,4 +1,4 @@
-//! PURE: reports as data, and their forms: JSON, CSV, text.
+//! PURE: reports as data, and their forms: JSON, CSV, text, Markdown, JUnit.
 //!
 //! Every number in a report is either counted exactly or comes from a histogram that stands in the report
 //! itself, so that a saved report can be judged again. docs/FORMATS.md describes each field.
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::analyze::attribution::{self, Evidence};
 use crate::analyze::diagnose::{self, Diagnosis};
-use crate::analyze::gate::{self, Relative, Rule, SlaReport};
+use crate::analyze::gate::{self, Relative, Rule, RuleReport, SlaReport};
 use crate::analyze::intervals::{self as certainty, Interval};
 use crate::analyze::stats::Percentile;
 use crate::analyze::summary::{Figures, Responses, measured, throughput};
@@ -25,7 +25,10 @@ pub mod csv;
 pub mod hdr;
 pub mod intervals;
 pub mod json;
+mod judged;
+pub mod junit;
 mod kernel;
+pub mod markdown;
 mod mix;
 mod probe;
 mod round;
@@ -34,6 +37,7 @@ pub mod text;
 pub use comparison::{COMPARISON_SCHEMA, Comparison, Design, Noise};
 use intervals::Intervals;
 use json::{SavedBatch, SavedHistogram};
+pub use judged::{CaseOutcome, Judged, Subject};
 pub use kernel::Kernel;
 pub use mix::TemplateRow;
 pub use probe::{Beyond, ProbeReport};
@@ -348,6 +352,16 @@ impl Report {
         rules: &[Relative],
         sla: SlaReport,
     ) -> Result<SlaReport, json::BadReport> {
+        let (judged, evaluable) = self.regressions(baseline, rules)?;
+        Ok(sla.joined(judged, evaluable))
+    }
+
+    /// The verdicts against an earlier report, and whether both may be judged.
+    fn regressions(
+        &self,
+        baseline: &Self,
+        rules: &[Relative],
+    ) -> Result<(Vec<RuleReport>, Result<(), String>), json::BadReport> {
         let (ours, theirs) = (self.tally()?, baseline.tally()?);
         let asked: Vec<Percentile> = rules.iter().filter_map(Relative::percentile).collect();
         let mine = self.evaluable(&ours, &asked).map_err(|why| format!("this side: {why}"));
@@ -355,7 +369,13 @@ impl Report {
         let (responses, their_responses) = (Responses(&ours), Responses(&theirs));
         let (ours, theirs) = (measured(&ours, &responses), measured(&theirs, &their_responses));
         let judged = rules.iter().map(|rule| gate::regression(rule, &ours, &theirs)).collect();
-        Ok(sla.joined(judged, mine.and(its)))
+        Ok((judged, mine.and(its)))
+    }
+
+    /// Whether rules against this report as a baseline can be judged at all; if not, why.
+    pub fn serves_as_baseline(&self, rules: &[Relative]) -> Result<Result<(), String>, json::BadReport> {
+        let asked: Vec<Percentile> = rules.iter().filter_map(Relative::percentile).collect();
+        Ok(self.evaluable(&self.tally()?, &asked))
     }
 }
 

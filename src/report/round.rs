@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::analyze::summary::{Figures, throughput};
-use crate::facts::{ClockAccount, Round, ThreadReport, ThreadTimes};
+use crate::facts::{ClockAccount, HelperReport, Round, ThreadReport, ThreadTimes};
 use crate::load::driver::Gaps;
 use crate::load::io::EngineAccount;
 use crate::load::time::Nanos;
@@ -45,6 +45,9 @@ pub struct RoundReport {
     pub steal_ns: Option<Nanos>,
     /// Each client thread.
     pub threads: Vec<ThreadRow>,
+    /// Our other threads.
+    #[serde(default)]
+    pub helpers: Vec<HelperReport>,
 }
 
 /// One client thread in one round.
@@ -130,6 +133,7 @@ impl RoundReport {
             server: round.server_ready.clone(),
             steal_ns: round.steal,
             threads: round.threads.iter().map(ThreadRow::of).collect(),
+            helpers: round.helpers.clone(),
         }
     }
 }

@@ -7,7 +7,7 @@ mod instrument;
 mod models;
 
 pub use comparison::comparison;
-use comparison::outputs;
+pub(super) use comparison::outputs;
 use instrument::{engine, instrument, validity};
 
 use super::json::Saved;
@@ -104,7 +104,7 @@ fn heading(text: &mut String, report: &Report) {
     text.push('\n');
 }
 
-fn target(plan: &Plan) -> String {
+pub(super) fn target(plan: &Plan) -> String {
     let url = plan.target.url.as_ref().map(ToString::to_string).unwrap_or_default();
     let what = match &plan.mix {
         Some(mix) => format!("a mix of {} requests to", mix.requests.len()),
@@ -184,7 +184,7 @@ fn needed(text: &mut String, report: &Report) {
 }
 
 /// A percentile that falls among the unsuccessful is shown as the least it can be.
-fn percentile(figures: &Figures, name: &str) -> String {
+pub(super) fn percentile(figures: &Figures, name: &str) -> String {
     match (figures.percentile(name), figures.censored_at_ns.get(name)) {
         (Some(value), _) => value.to_string(),
         (None, Some(at)) => format!(">={at}"),

@@ -1,4 +1,7 @@
-//! Pinning threads to processors, by core_affinity behind a check: it aborts the process on ids of 1024 and more.
+//! Pinning threads to processors, by core_affinity behind a check: it aborts the process on ids of 1024 and more. Sets of
+//! processors, which it does not know, are rustix's.
+
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// The greatest processor id that a fixed cpu_set_t can hold.
 pub const CPU_MAX: usize = 1023;
@@ -44,6 +47,13 @@ pub fn pin_current(cpu: usize) -> Result<(), PinError> {
     } else {
         Err(PinError::Refused(cpu))
     }
+}
+
+/// Lets the calling thread run on these processors only. Where the kernel says no, it stays where it is: [`allowed`] tells.
+pub fn confine_current(cpus: &[usize]) {
+    let mut set = CpuSet::new();
+    cpus.iter().filter(|&&cpu| cpu <= CPU_MAX).for_each(|&cpu| set.set(cpu));
+    let _ = sched_setaffinity(None, &set);
 }
 
 /// Lets sleeps of the calling thread end when they are due instead of up to 50 µs later.

@@ -4,6 +4,7 @@
 pub mod affinity;
 pub mod alloc;
 pub mod clock;
+pub mod helper;
 pub mod host;
 pub mod server;
 pub mod signal;

@@ -49,3 +49,24 @@ fn the_probe_measures_beside_the_load_and_is_in_none_of_its_figures() {
     let seen = &report["evidence"]["server_stats"][0]["statuses"]["200"];
     assert_eq!(seen.as_u64().unwrap(), 200 + requests);
 }
+
+/// Main, merger and log writer keep off the processor of the load, if there is another, and say what they took.
+#[test]
+fn helpers_run_beside_the_load() {
+    let scratch = Scratch::new("helpers");
+    let flags = "run --stub threads --service fixed:1ms --rate 400/s -d 500ms -c 8 --threads 1 --wait park --interval 100ms";
+    let finished = scratch.hairspring(flags).run().expect(0);
+    let report = scratch.json("results/report.json");
+    let helpers = report["rounds"][0]["helpers"].as_array().unwrap();
+    let names: Vec<&str> = helpers.iter().map(|helper| helper["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["main", "slices", "log"]);
+    let (client, allowed) = (&report["plan"]["client"], report["host"]["cpus"].as_array().unwrap());
+    for helper in helpers {
+        assert_eq!(helper["cpus"], client["helpers"]["cpus"]);
+        assert!(helper["on_cpu_ns"].as_u64().is_none_or(|ns| ns < 500_000_000), "{helper}");
+    }
+    let own = client["cpus"][0].as_u64().unwrap();
+    let theirs = client["helpers"]["cpus"].as_array().unwrap();
+    assert!(allowed.len() == 1 || theirs.iter().all(|cpu| cpu.as_u64() != Some(own)), "{client}");
+    assert!(finished.to_string().contains("helpers "), "{finished}");
+}

@@ -118,16 +118,16 @@ fn a_log_that_cannot_keep_up_loses_rows_and_nothing_else() {
         }
     });
     let context = RowContext { round: 0, wall_offset: Nanos::ZERO };
-    let (writer, mut ports) = LogWriter::start(&dir, "requests.csv", context, 1, None);
+    let (writer, mut ports) = LogWriter::start(&dir, "requests.csv", context, 1, None, &[0]);
     let mut recorder = Recorder::new(OkStatuses::new(vec![200..=299]), false, 0, ports.pop());
-    let total = 600_000;
+    let total = 1_300_000;
     for seq in 0..total {
         recorder.record(&sample(seq));
     }
     // the last rows are handed over only when there is room again
     go.send(()).unwrap();
     let recorded = recorder.finish(0, 0);
-    let outcome = writer.finish();
+    let (outcome, _) = writer.finish();
     std::fs::OpenOptions::new()
         .write(true)
         .open(dir.file("requests.csv"))

@@ -43,5 +43,5 @@ fn the_ideal_path_is_what_the_log_says() {
     assert_eq!(report["theory"]["arrivals"]["process"], "poisson");
     let checks = report["diagnosis"]["checks"].as_array().unwrap();
     let names: Vec<&str> = checks.iter().map(|check| check["check"].as_str().unwrap()).collect();
-    assert_eq!(names.len(), 10, "none can be switched off: {names:?}");
+    assert_eq!(names.len(), 11, "none can be switched off: {names:?}");
 }

@@ -141,7 +141,8 @@ def spread(values):
 
 def machine():
     model = next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), "?")
-    return f"{os.cpu_count()} × {model}, Linux {os.uname().release}, {time.strftime('%Y-%m-%d')}"
+    shield = os.environ.get("HAIRSPRING_LAB_SHIELD", "no processor shielded")
+    return f"{os.cpu_count()} × {model}, Linux {os.uname().release}, {time.strftime('%Y-%m-%d')}, {shield}"
 
 
 def table(head, rows):

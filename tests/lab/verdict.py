@@ -2,7 +2,7 @@
 """The verdict on itself, put to the test: random disturbances of the client against the lab's ground-truth server, and
 negative controls in which only the server is at fault.
 
-    tests/lab/verdict.py [--trials 64] [--seed 1] [--quiet 20]
+    tests/lab/verdict.py [--trials 80] [--seed 1] [--quiet 20]
 
 A trial is a run with one kind of disturbance. Its p99 is compared with that of quiet runs of the same plan: off by more than
 5 %, it must be INVALID; by less than 1 %, it must not. Needs root for cgroups and negative nice values (skipped, loudly,
@@ -22,6 +22,7 @@ import time
 import lab
 
 SECONDS = 5
+SKIPPED = "nothing"
 CGROUP = "/sys/fs/cgroup/cpu/hairspring-lab"
 
 
@@ -79,12 +80,42 @@ def quota(process, dice):
         open(f"{CGROUP}/cgroup.procs", "w").write(str(process.pid))
     except OSError as error:
         print(f"SKIPPED: no cgroup v1 cpu controller to write to ({error})", file=sys.stderr)
-        return "nothing"
+        return SKIPPED
     return f"CFS quota {share} %"
 
 
-def nothing(process, dice):
-    return "nothing"
+def bursts(process, dice):
+    """Something else that wakes up often and briefly, before us: at most a few per cent of the time."""
+    length, share = 10 ** dice.uniform(-4.3, -2.7), dice.uniform(0.005, 0.05)
+    def prepare():
+        os.sched_setaffinity(0, {lab.CLIENT_CPU})
+        try:
+            os.setpriority(os.PRIO_PROCESS, 0, -20)
+        except PermissionError:
+            print("SKIPPED: a negative nice value needs root", file=sys.stderr)
+    busy = f"""
+import time
+while True:
+    end = time.perf_counter() + {length}
+    while time.perf_counter() < end: pass
+    time.sleep({length / share - length})
+"""
+    other = subprocess.Popen([sys.executable, "-c", busy], preexec_fn=prepare)
+    time.sleep(SECONDS + 0.5)
+    other.kill()
+    other.wait()
+    return f"bursts of {1e6 * length:.0f} µs, {100 * share:.1f} % of the time"
+
+
+def brief_stops(process, dice):
+    length, times = 10 ** dice.uniform(-3.3, -1.7), dice.randint(1, 3)
+    for _ in range(times):
+        time.sleep(dice.uniform(0.05, 0.8 * SECONDS / times))
+        if process.poll() is None:
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(length)
+            process.send_signal(signal.SIGCONT)
+    return f"stopped {times} × {1000 * length:.1f} ms"
 
 
 def trial(dice, kind, quiet_p99, plan):
@@ -132,13 +163,13 @@ def disturbances(args, dice):
         # The least: a run that the machine disturbed cannot be better than the truth.
         quiet_p99[plan] = min(values)
         print(f"quiet p99 at {plan[0]} ms, {plan[1]}/s: {quiet_p99[plan] / 1e6:.3f} ms", file=sys.stderr)
-    kinds = [stops, stops, spinner, quota, overload]
+    kinds = [stops, bursts, spinner, bursts, brief_stops, quota, bursts, overload]
     for number in range(args.trials):
         kind, plan = kinds[number % len(kinds)], dice.choice(PLANS)
         if kind is overload:
             plan = PLANS[0]  # with longer delays the pool or the server would be the limit, not the client
         did, off, report = trial(dice, kind, quiet_p99, plan)
-        if did == "nothing":
+        if did == SKIPPED:
             continue
         truth = "> 5 %" if off > 0.05 else "< 1 %" if off < 0.01 else "1–5 %"
         matrix[truth, word(report)] += 1
@@ -178,7 +209,7 @@ def controls(args):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--trials", type=int, default=64)
+    parser.add_argument("--trials", type=int, default=80)
     parser.add_argument("--quiet", type=int, default=20, help="0 leaves out the negative controls")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()

@@ -24,7 +24,7 @@ use hairspring::plan::WaitPlan;
 use hairspring::record::{
     Distribution, LogChunk, LogPort, Path, Recorded, Recorder, SliceMerger, SlicePort, slicing,
 };
-use hairspring::report::csv::{RowBuffer, RowContext, row};
+use hairspring::report::csv::{RowBuffer, RowContext};
 use hairspring::report::{Inputs, Report, json};
 use hairspring::worker::{self, Wait};
 
@@ -143,6 +143,7 @@ pub(crate) fn run_on<S: Stack>(
         recorded,
         threads: reports,
         probe: None,
+        helpers: Vec::new(),
         addresses: Vec::new(),
         server_ready: None,
         server_stats: None,
@@ -238,7 +239,7 @@ impl<'a, S: Stack> Thread<'a, S> {
         look(self.engine.inner());
         let sim = self.engine.inner().sim();
         let part = Part {
-            samples: self.log.try_iter().flat_map(|chunk| chunk.samples).collect(),
+            samples: self.log.try_iter().flat_map(|chunk| chunk.samples().collect::<Vec<_>>()).collect(),
             exchanges: sim.exchanges().to_vec(),
             counts,
             connects: sim.connects(),
@@ -316,7 +317,7 @@ fn pressed(scenario: &Scenario, now: Nanos) -> usize {
 fn log_port() -> (LogPort, Receiver<LogChunk>) {
     let ((full, log), (spare, empty)) = (unbounded(), unbounded());
     for _ in 0..CHUNKS {
-        spare.send(Vec::with_capacity(CHUNK_ROWS)).unwrap();
+        spare.send(LogChunk::with_capacity(CHUNK_ROWS)).unwrap();
     }
     (LogPort { full, empty }, log)
 }
@@ -347,7 +348,9 @@ pub(crate) fn written(scenario: &Scenario, account: Account) -> (Vec<u8>, Vec<u8
     for (thread, part) in account.parts.iter().enumerate() {
         for sample in &part.samples {
             let context = RowContext { round: 0, wall_offset: Nanos::ZERO };
-            rows.extend_from_slice(row(sample, thread, context, &mut buffer));
+            buffer.push(sample, thread, context);
+            rows.extend_from_slice(buffer.rows());
+            buffer.clear();
         }
     }
     (json::render(&report(scenario, account)), rows)

@@ -57,9 +57,14 @@ pub(super) fn homogeneity(groups: &[Moments]) -> Option<Homogeneity> {
     let between: f64 = groups.iter().map(|group| group.count as f64 * (group.mean() - mean).powi(2)).sum();
     let freedom = groups.len() as f64 - 1.0;
     let spread = groups.iter().map(|group| (group.mean() / mean - 1.0).abs()).fold(0.0, f64::max);
-    let ninth = 2.0 / (9.0 * freedom);
-    let z = ((between / variance / freedom).cbrt() - (1.0 - ninth)) / ninth.sqrt();
+    let z = normal_of_ratio(between / variance / freedom, freedom);
     Some(Homogeneity { z, spread, groups: groups.len() })
+}
+
+/// A chi-square variable over its degrees of freedom, as a normal z (Wilson & Hilferty 1931).
+pub(super) fn normal_of_ratio(ratio: f64, degrees: f64) -> f64 {
+    let ninth = 2.0 / (9.0 * degrees);
+    (ratio.cbrt() - (1.0 - ninth)) / ninth.sqrt()
 }
 
 #[cfg(test)]
@@ -98,6 +103,15 @@ mod tests {
         assert!(beyond < 25, "{beyond} of 1000, of 10 expected");
         let found = homogeneity(&groups(1, 300.0)).unwrap();
         assert!(found.z > 5.0 && found.spread > 0.1 && found.groups == 8, "{found:?}");
+    }
+
+    /// χ² quantiles at 99 %: 36.191 with 19 degrees of freedom, 23.209 with 10.
+    #[test]
+    fn a_chi_square_variable_as_a_normal_one() {
+        for (quantile, degrees) in [(36.191, 19.0), (23.209, 10.0)] {
+            let z = normal_of_ratio(quantile / degrees, degrees);
+            assert!((z - 2.326).abs() < 0.01, "{z}");
+        }
     }
 
     #[test]

@@ -79,6 +79,31 @@ fn a_queue_makes_requests_dependent() {
     assert_eq!(independence(&[]).outcome, Outcome::NotEvaluable);
 }
 
+/// 4000 requests, of which `slow` takes ten times as long.
+fn batched(slow: impl Fn(u64, f64) -> bool) -> Tally {
+    let mut rng = Rng::new(3);
+    let mut batches = crate::record::BatchCounter::new(Some(4_000));
+    let mut tally = Tally { scheduled: 4_000, completed: 4_000, successful: 4_000, ..Tally::default() };
+    for seq in 0..4_000 {
+        let unit = (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+        let response = Nanos(noise(seq, unit) * if slow(seq, unit) { 10 } else { 1 });
+        tally.response_ok.record(response);
+        batches.record(seq, Some(response));
+    }
+    tally.batches = vec![batches.finish()];
+    tally
+}
+
+#[test]
+fn slow_stretches_leave_fewer_effective_requests() {
+    let check = worth(&batched(|_, unit| unit > 0.8));
+    assert_eq!(check.outcome, Outcome::Pass, "{check:?}");
+    let check = worth(&batched(|seq, _| seq / 200 % 5 == 0));
+    assert_eq!(check.outcome, Outcome::Fail, "{check:?}");
+    assert!(check.figure.unwrap() > 10.0, "{check:?}");
+    assert_eq!(worth(&Tally::default()).outcome, Outcome::NotEvaluable);
+}
+
 fn series(level: impl Fn(usize) -> f64, n: usize) -> Series {
     let mut rng = Rng::new(4);
     let mut noise = || (rng.next_u64() % 1_000) as f64 * 20.0;

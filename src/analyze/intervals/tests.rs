@@ -156,6 +156,31 @@ fn a_sample_says_how_large_it_would_have_to_be() {
     assert_eq!(i.needed_ns.unwrap().0 / 10_000_000, i.needed.unwrap(), "at 100 requests a second");
 }
 
+/// science.md 1.14 at ±5 %, of samples that are their distribution's own quantiles. Within 8 %: the slope is read from a
+/// histogram, and the answer has two digits.
+#[test]
+fn the_sizes_that_the_published_distributions_need() {
+    let exponential = |above: f64| -above.ln();
+    let pareto = |above: f64| above.powf(-0.5);
+    for (p, of_exponential, of_pareto) in
+        [("p99", 7_173.0, 38_031.0), ("p99.9", 32_170.0, 383_762.0), ("p99.99", 181_118.0, 3_841_075.0)]
+    {
+        let p: Percentile = p.parse().unwrap();
+        let n = (200.0 / p.share_above()).round() as u64;
+        let sources: [(&dyn Fn(f64) -> f64, f64); 2] = [(&exponential, of_exponential), (&pareto, of_pareto)];
+        for (quantile, wanted) in sources {
+            let mut sample = Tally { scheduled: n, successful: n, ..Tally::default() };
+            for rank in 1..=n {
+                let above = ((n - rank) as f64 + 0.5) / n as f64;
+                sample.response_ok.record(Nanos((1e8 * quantile(above)) as u64));
+            }
+            let value = sample.response_ok.at_rank(p.rank(n)).unwrap();
+            let found = needed(&sample, p, value, 1.0).unwrap() as f64;
+            assert!((found / wanted - 1.0).abs() < 0.08, "{p}: {found}, of {wanted}");
+        }
+    }
+}
+
 #[test]
 fn errors_in_a_burst_are_worth_less_than_errors_at_random() {
     let mut spread_out = vec![Some(5); 1_000];

@@ -169,10 +169,21 @@ fn coverages_of_the_published_vectors() {
         ("p75", 26, 16, 24, 0.934_078),
         ("p75", 26, 16, 25, 0.954_460),
         ("p75", 26, 15, 24, 0.958_694),
+        // benchstat's median of six, and go-moremath's quantiles of four (science.md 1.11).
+        ("p50", 6, 1, 6, 0.968_75),
+        ("p50", 4, 2, 3, 0.375),
+        ("p25", 4, 1, 2, 0.421_875),
     ] {
         let found = coverage(percentile(p), n, l, u);
-        let digits = if n == 26 { 5e-7 } else { 5.1e-6 };
+        let digits = if n <= 26 { 5e-7 } else { 5.1e-6 };
         assert!((found - expected).abs() < digits, "{p} of {n}: {found}");
+    }
+    // The sign test's intervals of a median over rounds, in percent (science.md 1.16).
+    for (n, l, u, percent) in
+        [(8, 2, 7, 92.97), (10, 2, 9, 97.85), (12, 3, 10, 96.14), (15, 4, 12, 96.48), (20, 6, 15, 95.86)]
+    {
+        let found = 100.0 * coverage(Percentile::P50, n, l, u);
+        assert!((found - percent).abs() < 0.0051, "{n}: {found}");
     }
     let ten_million = coverage(percentile("p99"), 10_000_000, 9_899_383, 9_900_617);
     assert!((ten_million - 0.950_115_85).abs() < 5e-9, "{ten_million}");

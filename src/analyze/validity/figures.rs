@@ -99,6 +99,20 @@ pub(super) fn run_delay(e: &Evidence<'_>) -> Seen {
     e.share_of_run(e.threads().map(|t| t.times.run_delay_ns).sum())
 }
 
+/// What our other threads took from processors that are not theirs alone: of the client or of the server, as there are no
+/// others.
+pub(super) fn helpers(e: &Evidence<'_>) -> Seen {
+    if e.plan.client.helpers.spare {
+        return Seen::Moot;
+    }
+    let all = || e.rounds.iter().flat_map(|round| &round.helpers);
+    let wall: u64 = e.rounds.iter().map(|round| round.wall.0).sum();
+    match all().map(|helper| helper.times.on_cpu_ns).sum::<Option<u64>>() {
+        Some(taken) if wall > 0 && all().next().is_some() => percent(taken as f64, wall as f64),
+        _ => Seen::Hidden,
+    }
+}
+
 /// A parked worker that an answer wakes cannot tell how long it waited for its processor, unless the kernel stamped the
 /// answer. The mean of such a wait is what the median is moved by. Long ones it does see (it looks up every 2 ms), so
 /// they are left out here.

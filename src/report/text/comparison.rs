@@ -35,6 +35,13 @@ pub fn comparison(comparison: &Comparison) -> String {
     line(&mut text, &["throughput", &per_s(baseline), &per_s(optimized)]);
     let ok = |r: &Report| format!("{} of {}", r.totals.successful, r.totals.scheduled);
     line(&mut text, &["successful", &ok(baseline), &ok(optimized)]);
+    if let Some(chance) = comparison.chance_faster {
+        let _ = writeln!(
+            text,
+            "of all pairs of requests, the optimized side's is faster in {:.1} %",
+            100.0 * chance
+        );
+    }
     text.push('\n');
     for (name, report) in [("baseline", baseline), ("optimized", optimized)] {
         if report.totals.successful < report.totals.scheduled {
@@ -128,7 +135,7 @@ fn effect_row(text: &mut String, label: &str, effect: Option<&Effect>) {
     );
 }
 
-pub(super) fn outputs(comparison: &Comparison) -> String {
+pub(in crate::report) fn outputs(comparison: &Comparison) -> String {
     let outputs = &comparison.outputs;
     match comparison.outputs_identical {
         Some(true) => {

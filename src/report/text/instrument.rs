@@ -66,7 +66,24 @@ pub(super) fn instrument(text: &mut String, report: &Report) {
     if let Some(n) = threads.iter().map(|t| t.allocations).sum::<Option<u64>>() {
         let _ = write!(text, ", allocations {n}");
     }
+    helpers(text, report);
     text.push('\n');
+}
+
+/// What our other threads took of whose processors, all rounds together.
+fn helpers(text: &mut String, report: &Report) {
+    let all = || report.rounds.iter().flat_map(|round| &round.helpers);
+    let (Some(first), Some(taken)) =
+        (all().next(), all().map(|helper| helper.times.on_cpu_ns).sum::<Option<u64>>())
+    else {
+        return;
+    };
+    let whose = match &report.plan.client.helpers {
+        helpers if helpers.spare => "spare",
+        _ if first.cpus.iter().any(|cpu| report.plan.client.cpus.contains(cpu)) => "the client's",
+        _ => "the server's",
+    };
+    let _ = write!(text, ", helpers {} of {whose} processors", Nanos(taken));
 }
 
 pub(super) fn validity(text: &mut String, name: &str, validity: &Validity) {
