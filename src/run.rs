@@ -413,6 +413,7 @@ impl Job<'_> {
             times,
             engine: engine.account(),
             clock: clock.account(),
+            moved: affinity::allowed() != [self.plan.client.cpus[self.thread]],
             allocations,
             send_lag: recorded.measured.send_lag.clone(),
             arrival_gap: recorded.measured.arrival_gap.clone(),
