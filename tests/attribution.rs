@@ -231,13 +231,11 @@ fn nothing_wrong_is_shown() {
         Some(part) => scenario.name.contains(part.as_str()),
         None => long || scenario.always,
     });
-    let outcomes: Vec<Outcome> = chosen.filter_map(play).collect();
     println!(
         "| scenario | label | found (share explained) | first is right | validity |\n|---|---|---|---|---|"
     );
-    for outcome in &outcomes {
-        println!("{}\n<!-- {} -->", outcome.row(), outcome.summary);
-    }
+    let told = |outcome: &Outcome| println!("{}\n<!-- {} -->", outcome.row(), outcome.summary);
+    let outcomes: Vec<Outcome> = chosen.filter_map(play).inspect(told).collect();
     let judged: Vec<&Outcome> = outcomes
         .iter()
         .filter(|o| o.validity != "invalid" || o.scenario.cause.contains(&"client-bound"))
