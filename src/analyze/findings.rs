@@ -11,13 +11,15 @@
 use serde::{Deserialize, Serialize};
 
 mod concurrency;
+mod machine;
 mod rules;
 mod stalls;
 mod symptoms;
 
 pub use concurrency::Concurrency;
+pub use machine::ServerSide;
 pub use stalls::Stalls;
-pub use symptoms::{Client, Excess, Refusals, ServerSide, Sources, Symptoms};
+pub use symptoms::{Client, Excess, Refusals, Sources, Symptoms};
 
 use rules::{RULES, Rule};
 

@@ -6,13 +6,14 @@ use std::num::NonZeroU32;
 use serde::{Deserialize, Serialize};
 
 use super::concurrency::Concurrency;
+use super::machine::ServerSide;
 use super::stalls::{Heard, Stalls};
 use crate::analyze::attribution::{self, Evidence, Split};
 use crate::analyze::queueing::{closed_response, pathwise};
 use crate::analyze::stats::Percentile;
 use crate::analyze::validity::{Check, Validity};
 use crate::facts::Round;
-use crate::facts::system::{Side, SystemFigures};
+use crate::facts::system::SystemFigures;
 use crate::load::schedule::Load;
 use crate::load::time::Nanos;
 use crate::plan::Plan;
@@ -104,41 +105,6 @@ impl Client {
     }
 }
 
-/// What the system monitor saw of the server and the machine.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct ServerSide {
-    /// Of the processors it may use, %.
-    pub cpu: Option<f64>,
-    /// How many those are.
-    pub cores: Option<f64>,
-    /// Processor time for each completed request, ns.
-    pub cpu_per_request: Option<f64>,
-    /// Its threads' waiting for a processor for each completed request, ns.
-    pub run_delay_per_request: Option<f64>,
-    /// Threads that ran or wanted to, on average.
-    pub runnable: Option<f64>,
-    /// The busiest thread, and the next, % of a processor.
-    pub busiest: Option<f64>,
-    /// See there.
-    pub next_busiest: Option<f64>,
-    /// Processors' worth used by neither client nor server.
-    pub others: Option<f64>,
-    /// Time in which its cgroup's quota held it up, %.
-    pub throttled: Option<f64>,
-    /// Connections refused or dropped since its accept queue was full.
-    pub overflows: Option<f64>,
-    /// The fullest its accept queue was, %.
-    pub accept_used: Option<f64>,
-    /// How long connections waited to be accepted, ns: the queue's mean length by the rate of connects (Little).
-    pub accept_wait: Option<f64>,
-    /// Of the time in which a connection had something to send, the share a window or a send buffer held it up; the worse side.
-    pub flow_limited: Option<f64>,
-    /// The same for each completed request, ns.
-    pub flow_wait: Option<f64>,
-    /// Segments that were sent again, SYNs included.
-    pub retransmits: Option<f64>,
-}
-
 /// Answers that refuse.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Refusals {
@@ -201,7 +167,7 @@ impl Symptoms {
         let Sources { plan, rounds, tally, evidence, validity, .. } = sources;
         let kept: Vec<Vec<Passage>> =
             rounds.iter().map(|round| round.recorded.passages.blocks().concat()).collect();
-        let server = server_side(sources);
+        let server = ServerSide::of(sources);
         let concurrency = Concurrency::of(&kept);
         let shortest = Shortest::of(&kept, &server);
         let completed = tally.completed + rounds.iter().map(|r| r.recorded.warmup.completed).sum::<u64>();
@@ -393,85 +359,6 @@ fn model(sources: Sources<'_>, at_work: f64) -> Option<f64> {
 fn cpu_model(clients: Option<u32>, response: Option<f64>, server: &ServerSide) -> Option<f64> {
     let predicted = f64::from(clients?) * server.cpu_per_request? / server.cores?;
     Some((response? / predicted.max(1.0) - 1.0).abs())
-}
-
-fn server_side(sources: Sources<'_>) -> ServerSide {
-    let Sources { rounds, tally, system, .. } = sources;
-    let Some(figures) = system else { return ServerSide::default() };
-    let mean = |name: &str| figures.get(name).map(|figure| figure.mean);
-    let seen: Vec<_> = rounds.iter().filter_map(|round| round.system.as_ref()).collect();
-    let wall: f64 = seen.iter().map(|system| system.wall.0 as f64).sum();
-    let all = tally.completed + rounds.iter().map(|r| r.recorded.warmup.completed).sum::<u64>();
-    let per_request = |share: f64| share * wall / all.max(1) as f64;
-    let count = |name: &str| mean(name).map(|per_s| per_s * wall / 1e9);
-    let connects: u64 = rounds.iter().flat_map(|r| &r.threads).map(|t| t.counts.driver.connects).sum();
-    let [busiest, next_busiest] = busiest(rounds);
-    let limited = |side: &str| {
-        let of = |what: &str| mean(&format!("{side}.{what}"));
-        Some((of("rwnd_limited")? + of("sndbuf_limited")?, of("busy")?))
-    };
-    let worse = ["client", "server"]
-        .into_iter()
-        .filter_map(limited)
-        .filter(|(_, busy)| *busy > 0.0)
-        .max_by(|a, b| a.0.total_cmp(&b.0));
-    let processors = processors(rounds);
-    ServerSide {
-        cpu: mean("server.cpu"),
-        cores: seen.iter().find_map(|system| system.server_cores),
-        cpu_per_request: mean("server.cores").map(per_request),
-        run_delay_per_request: mean("server.run_delay").map(|percent| per_request(percent / 100.0)),
-        runnable: mean("server.cores").zip(mean("server.run_delay")).map(|(on, off)| on + off / 100.0),
-        busiest,
-        next_busiest,
-        others: mean("machine.cpu").zip(mean("server.cores")).map(|(machine, server)| {
-            machine * processors / 100.0 - server - mean("client.cores").unwrap_or(0.0)
-        }),
-        throttled: mean("server.throttled"),
-        overflows: count("machine.listen_overflows"),
-        accept_used: figures.get("server.accept_queue_used").map(|figure| figure.max),
-        accept_wait: mean("server.accept_queue")
-            .filter(|_| connects > 0)
-            .map(|length| length * wall / connects as f64),
-        flow_limited: worse.map(|(limited, busy)| limited / busy),
-        flow_wait: worse.map(|(limited, _)| per_request(limited / 100.0)),
-        retransmits: count("machine.tcp_retransmits")
-            .zip(count("machine.tcp_syn_retransmits"))
-            .map(|(data, syn)| data + syn),
-    }
-}
-
-/// The two threads of the server that used most of a processor, %, over all rounds.
-fn busiest(rounds: &[Round]) -> [Option<f64>; 2] {
-    let shares = rounds.iter().filter_map(|round| {
-        let system = round.system.as_ref()?;
-        let of_server = system.threads.iter().filter(|thread| thread.side == Side::Server);
-        let mut shares: Vec<f64> =
-            of_server.map(|thread| 100.0 * thread.on_cpu_ns.0 as f64 / system.wall.0.max(1) as f64).collect();
-        shares.sort_by(|a, b| b.total_cmp(a));
-        Some((*shares.first()?, shares.get(1).copied().unwrap_or(0.0)))
-    });
-    let shares: Vec<(f64, f64)> = shares.collect();
-    let n = shares.len() as f64;
-    let mean = |of: fn(&(f64, f64)) -> f64| (n > 0.0).then(|| shares.iter().map(of).sum::<f64>() / n);
-    [mean(|pair| pair.0), mean(|pair| pair.1)]
-}
-
-/// Processors of the machine, by their series.
-fn processors(rounds: &[Round]) -> f64 {
-    let names = rounds
-        .iter()
-        .filter_map(|round| round.system.as_ref())
-        .flat_map(|s| &s.tables)
-        .flat_map(|t| &t.series);
-    let of_one = |metric: &str| {
-        let number = metric.strip_prefix("machine.cpu")?.strip_suffix(".user")?;
-        number.parse::<u32>().ok()
-    };
-    let mut numbers: Vec<u32> = names.filter_map(|series| of_one(&series.metric)).collect();
-    numbers.sort_unstable();
-    numbers.dedup();
-    numbers.len().max(1) as f64
 }
 
 /// A receiver that delays its acknowledgement keeps a sender with Nagle's algorithm waiting for 40 ms.
