@@ -11,4 +11,5 @@ pub mod special;
 pub mod stats;
 pub mod summary;
 pub mod theory;
+pub mod trend;
 pub mod validity;
