@@ -11,6 +11,8 @@ use crate::load::io::EngineAccount;
 use crate::load::time::Nanos;
 use crate::record::{Distribution, Recorded};
 
+pub mod system;
+
 /// The machine a run was made on. What could not be read is `None`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Host {
@@ -156,10 +158,23 @@ pub struct Round {
     pub wall: Nanos,
     /// Time the hypervisor took from our processors meanwhile.
     pub steal: Option<Nanos>,
+    /// What the system monitor saw; `None` where it was off.
+    pub system: Option<system::System>,
     /// The user stopped it, or the time cap did.
     pub interrupted: bool,
     /// The server was still there when the load was over; `None` where it is not ours.
     pub server_survived: Option<bool>,
     /// What our stub said when it ended with an error: its log is incomplete.
     pub server_failure: Option<String>,
+    /// What was seen of it from outside.
+    pub server_facts: ServerFacts,
+}
+
+/// What was seen of a server that hairspring started, from outside.
+#[derive(Debug, Clone, Default)]
+pub struct ServerFacts {
+    /// From its start to its readiness; `None` if it is not ours.
+    pub startup: Option<Nanos>,
+    /// Its resident memory in bytes by the time since t0, in order of time; empty where it was not looked at.
+    pub memory: Vec<(Nanos, u64)>,
 }

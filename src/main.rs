@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use hairspring::cli::{CompareArgs, GateArgs, RunArgs};
+use hairspring::cli::{CompareArgs, GateArgs, PresetsArgs, RunArgs};
 
 mod commands;
 
@@ -34,20 +34,28 @@ enum Command {
         after_help = "Examples:\n  hairspring run http://127.0.0.1:8080/ -c 20 -n 400 --sla 'p95<=800ms'\n  \
         hairspring run http://127.0.0.1:8080/ --rate 1000/s -d 10s --warmup 2s\n  \
         hairspring run http://127.0.0.1:8080/ --stages '0s:100/s,30s:1000/s' --arrivals poisson\n  \
-        hairspring run --stub pool --workers 4 --service exp:2ms"
+        hairspring run --stub pool --workers 4 --service exp:2ms\n  \
+        hairspring run --preset spike --time-scale 0.1"
     )]
     Run(Box<RunArgs>),
-    /// Measure baseline against optimized: by default the stub with one thread against the stub with a pool
+    /// Measure baseline against optimized, or several variants: by default the stub with one thread against the stub with a pool
     #[command(after_help = "Examples:\n  hairspring compare\n  hairspring compare --preset founding\n  \
         hairspring compare --baseline-url http://127.0.0.1:8001/v1 --optimized-url http://127.0.0.1:8002/v1 \
         --body '{\"prompt\":\"x\"}' --rounds 5\n  hairspring compare --baseline-url http://127.0.0.1:8001/ \
-        --baseline-cmd 'python3 app.py --port 8001' --optimized-stub threads --ignore-output")]
+        --baseline-cmd 'python3 app.py --port 8001' --optimized-stub threads --ignore-output\n  \
+        hairspring compare --stub all --rank-by p99\n  hairspring compare http://127.0.0.1:8001/ \
+        --variant 'on: --keepalive on' --variant 'off: --keepalive off' --variant 'few: -c 4'\n\nOf two, the SLA of the \
+        optimized side decides; of variants that of every one, unless --judge names some.")]
     Compare(Box<CompareArgs>),
     /// Judge a saved report by SLA rules, without measuring
     #[command(
         after_help = "Example:\n  hairspring gate results/comparison.json --sla 'p95<=800ms' --sla 'errors<1%'"
     )]
     Gate(GateArgs),
+    /// List the scenario presets of `run`; with a name, the plan it stands for, as JSON
+    #[command(after_help = "Examples:\n  hairspring presets\n  hairspring presets exhaustion\n  \
+        hairspring run --preset exhaustion --time-scale 0.1")]
+    Presets(PresetsArgs),
     /// Run the stub server: one handler, four threading models, identical work
     #[command(after_help = "Example:\n  hairspring stub --model pool --workers 8 --service normal:50ms,8ms \
         --addr 127.0.0.1:8080")]
@@ -69,6 +77,7 @@ fn main() -> ExitCode {
         Command::Run(args) => commands::run::execute(&args, &mut console),
         Command::Compare(args) => commands::compare::execute(&args, &mut console),
         Command::Gate(args) => commands::gate::execute(&args, &mut console),
+        Command::Presets(args) => commands::presets::execute(&args, &mut console),
         Command::Stub(args) => commands::stub(*args, &mut console),
     };
     match result {

@@ -9,6 +9,7 @@ use crate::load::driver::Keepalive;
 use crate::load::io::Stamps;
 use crate::load::schedule::{Arrivals, Extent, Load, Rate, RateAt, UsersAt};
 use crate::load::time::Nanos;
+use crate::preset::Scenario;
 use crate::record::OkStatuses;
 
 mod helpers;
@@ -58,6 +59,9 @@ pub struct Plan {
     pub rounds: u32,
     /// The gate's rules, in canonical form.
     pub sla: Vec<String>,
+    /// The preset it was made from, where one was named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scenario: Option<Scenario>,
 }
 
 /// What is measured.
@@ -85,6 +89,9 @@ pub enum Server {
         command: String,
         /// The processors it is pinned to.
         cpus: Vec<usize>,
+        /// It is given nothing but PATH of our environment.
+        #[serde(default)]
+        clean_env: bool,
         /// How long its URL may take to answer.
         #[serde(rename = "ready_timeout_ns")]
         ready_timeout: Nanos,
@@ -269,6 +276,9 @@ pub struct Client {
     pub stamps: Stamps,
     /// Beside the load, one connection on a thread of its own that sends at this rate.
     pub probe: Option<Probe>,
+    /// The system monitor; none with `--monitor-interval off`.
+    #[serde(default)]
+    pub monitor: Option<Monitor>,
     /// One thread on each of these processors.
     pub cpus: Vec<usize>,
     /// Each thread has its processor to itself as far as the plan knows.
@@ -312,6 +322,16 @@ pub struct Probe {
     pub cpu: usize,
     /// A thread of the load runs on the same processor.
     pub shared: bool,
+}
+
+/// The system monitor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Monitor {
+    /// Between samples.
+    #[serde(rename = "interval_ns")]
+    pub interval: Nanos,
+    /// The server's first process, where the user named it.
+    pub server_pid: Option<u32>,
 }
 
 /// How threads wait when nothing is due.

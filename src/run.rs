@@ -8,12 +8,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
-use std::time::Duration;
 
 use crate::engine::epoll::EpollEngine;
 use crate::engine::uring;
 use crate::engine::{Clock, Engine, Setup};
-use crate::facts::{HelperReport, ProbeFacts, Round, ThreadReport};
+use crate::facts::{ProbeFacts, Round, ServerFacts, ThreadReport};
 use crate::load::driver::{Driver, Keepalive, Settings};
 use crate::load::io::Stamps;
 use crate::load::request::Requests;
@@ -23,7 +22,7 @@ use crate::load::schedule::{Extent, Load, Offer, Schedule, Shard};
 use crate::load::time::Nanos;
 use crate::plan::{EnginePlan, Material, Plan, Probe, Server, WaitPlan};
 use crate::record::Path as RequestPath;
-use crate::record::{LogPort, Recorded, Recorder, SliceMerger, SlicePort, slicing};
+use crate::record::{LogPort, Recorded, Recorder, SlicePort, slicing};
 use crate::sys::affinity;
 use crate::sys::alloc;
 use crate::sys::clock::{Monotonic, RunClock};
@@ -36,8 +35,11 @@ use crate::worker::{self, Wait};
 /// From the moment all threads are ready to t0.
 const START_LEAD: Nanos = Nanos::from_millis(2);
 
+mod beside;
+mod memory;
 mod target;
 
+use beside::{Beside, monitor, watched};
 pub use target::stub_args;
 use target::{Running, answers, resolve, start_server, stats};
 
@@ -57,7 +59,7 @@ pub enum RunError {
     },
     /// Something answers at the URL before the command was started.
     #[error(
-        "something answers at {0} already, before `--{1}-cmd` was started: stop it, or leave the command out"
+        "something answers at {0} already, before the command of {1} was started: stop it, or leave the command out"
     )]
     Occupied(String, String),
     /// The engine that was asked for.
@@ -136,7 +138,8 @@ fn measure(
     let seed = mix(plan.seed, u64::from(index));
     let requests = Arc::new(material.table(&running.url, seed));
     let probe_plan = plan.client.probe.map(|probe| plan_of_probe(plan, probe));
-    let everybody = threads + usize::from(probe_plan.is_some());
+    let watched = plan.client.monitor.map(|monitor| watched(plan, running, monitor));
+    let everybody = threads + usize::from(probe_plan.is_some()) + usize::from(watched.is_some());
     let start =
         StartLine { barrier: Barrier::new(everybody), t0: AtomicU64::new(0), failed: AtomicBool::new(false) };
     let job = |plan, thread, until| {
@@ -146,10 +149,18 @@ fn measure(
     let mut logs = logs.into_iter();
     let (mut slices, merger) = slicing(plan.interval, threads);
     let load_over = AtomicBool::new(false);
-    let (results, probed, merger, helpers) = std::thread::scope(|scope| {
+    let beside = Beside::new(plan, running, merger);
+    let (results, probed, beside, system, helpers) = std::thread::scope(|scope| {
+        let monitoring = watched.as_ref().map(|watched| {
+            let (start, load_over) = (&start, &load_over);
+            let spawned = std::thread::Builder::new()
+                .name("monitor".to_owned())
+                .spawn_scoped(scope, move || monitor(watched, start, load_over));
+            spawned.expect("a thread can be started")
+        });
         let merging = std::thread::Builder::new()
             .name("slices".to_owned())
-            .spawn_scoped(scope, || merge_slices(merger, plan, &load_over))
+            .spawn_scoped(scope, || beside.until(&load_over, plan))
             .expect("a thread can be started");
         let handles: Vec<_> = (0..threads)
             .map(|thread| {
@@ -176,10 +187,12 @@ fn measure(
         load_over.store(true, Ordering::Release);
         merging.thread().unpark();
         let main = main.end();
-        let (merger, merging) = unwound(merging.join());
+        monitoring.iter().for_each(|monitoring| monitoring.thread().unpark());
+        let system = monitoring.and_then(|monitoring| unwound(monitoring.join()));
+        let (beside, merging) = unwound(merging.join());
         let probed = probing.map(|probing| unwound(probing.join()));
         let results: Vec<_> = joined.into_iter().map(unwound).collect();
-        (results, probed, merger, vec![main, merging])
+        (results, probed, beside, system, vec![main, merging])
     });
     let ended = Monotonic.now();
     let t0 = Nanos(start.t0.load(Ordering::Acquire));
@@ -193,7 +206,7 @@ fn measure(
     }
     let probe =
         probed.transpose().map_err(|source| RunError::Instrument { what: "the probe failed", source })?;
-    recorded.slices = merger.finish(t0);
+    recorded.slices = beside.merger.finish(t0);
     recorded.measured.close_round();
     recorded.path.close();
     recorded.warmup.close_round();
@@ -210,9 +223,14 @@ fn measure(
         server_stats: None,
         wall: ended.saturating_sub(t0),
         steal: None,
+        system,
         interrupted: stop.count() > 0 || capped,
         server_survived: None,
         server_failure: None,
+        server_facts: ServerFacts {
+            startup: running.startup,
+            memory: beside.memory.map(|watch| watch.since(t0)).unwrap_or_default(),
+        },
     })
 }
 
@@ -227,17 +245,6 @@ fn plan_of_probe(plan: &Plan, probe: Probe) -> Plan {
     of_probe.client.cpus = vec![probe.cpu];
     of_probe.client.wait = if probe.shared { WaitPlan::Park } else { WaitPlan::Spin };
     of_probe
-}
-
-/// Beside the load, until it is over. Once a slice is enough: a thread has one to fill and one to spare while another waits.
-fn merge_slices(mut merger: SliceMerger, plan: &Plan, load_over: &AtomicBool) -> (SliceMerger, HelperReport) {
-    let helper = Helper::begin("slices", &plan.client.helpers.cpus);
-    while !load_over.load(Ordering::Acquire) {
-        merger.merge();
-        std::thread::park_timeout(Duration::from_nanos(plan.interval.0));
-    }
-    let beside = helper.account();
-    (merger, beside)
 }
 
 /// What the ideal server will be fed with, for one thread of an open loop. Our stub says how long it worked on each

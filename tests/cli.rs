@@ -81,8 +81,52 @@ fn loads_that_make_no_sense() {
         ("gate none.json --sla-against p99<=+5%", "--against"),
         ("gate none.json --against none.json --sla-against p99<=5%", "p99<=+5%"),
         ("compare --rounds 1001", "1000"),
+        ("compare --clean-env", "--baseline-cmd"),
     ] {
         refused(flags, &[], says);
+    }
+}
+
+#[test]
+fn variants_that_cannot_be_compared() {
+    for (flags, variants, says) in [
+        ("--stub pool", &[][..], "nothing to compare"),
+        ("URL", &[], "nothing to compare"),
+        ("--cmd x", &[], "nothing to compare"),
+        ("URL", &["a: -c 1"], "from 2 to 16"),
+        ("URL", &["a: -c 1", "a: -c 2"], "two with the name a"),
+        ("URL --aa", &["a:", "a-again: -c 2"], "two with the name a-again"),
+        ("--stub all", &["pool: --workers 9"], "two with the name pool"),
+        ("URL", &["a -c 1", "b: -c 2"], "NAME: FLAGS"),
+        ("URL", &["a/b: -c 1", "b: -c 2"], "letters, digits"),
+        ("URL", &["../a: -c 1", "b: -c 2"], "letters, digits"),
+        ("URL", &["target: -c 1", "b: -c 2"], "another name"),
+        ("URL", &["a: --body 'open", "b:"], "variant a: missing closing quote"),
+        ("URL", &["a:", "b: --frobnicate"], "variant b: unexpected argument '--frobnicate'"),
+        ("URL", &["a:", "b: --keepalive maybe"], "variant b: invalid value 'maybe'"),
+        ("URL", &["a:", "b: -n 5 -c 20"], "variant b: -n 5 is less than -c 20"),
+        ("URL -n 5", &["a: -c 1", "b: -c 20"], "variant b: -n 5 is less than -c 20"),
+        ("URL", &["a:", "b: --rounds 7"], "variant b: unexpected argument '--rounds'"),
+        ("URL", &["a:", "b: --seed 7"], "variant b: --seed is of the whole comparison"),
+        ("URL", &["a:", "b: --out there"], "variant b: --out is of the whole"),
+        ("URL", &["a:", "b: --sla p95"], "variant b: "),
+        ("URL", &["a:", "b: --workers 3"], "variant b: --workers"),
+        ("URL", &["a:", "b: --stub octopus"], "variant b: invalid value 'octopus'"),
+        ("URL", &["a:", "b: --stub all"], "variant b: --stub all is several"),
+        ("URL", &["a:", "b: https://127.0.0.1/"], "variant b: "),
+        ("--stub all", &["b: --cmd x"], "variant b: what does it measure"),
+        ("", &["a: -c 1", "b: -c 2"], "variant a: what does it measure"),
+        ("--baseline-stub pool", &["a: URL", "b: URL"], "--baseline-stub names one of two"),
+        ("--optimized-url URL --stub all", &[], "--optimized-url names one of two"),
+        ("URL --stub pool", &["a:", "b:"], "--stub"),
+        ("URL --judge c", &["a:", "b:"], "--judge c: no variant"),
+        ("--judge baseline", &[], "are for variants"),
+        ("--rank-by p95", &[], "are for variants"),
+        ("--stub all --rank-by p42", &[], "p99.9 or mean"),
+        ("--stub all --rounds 0", &[], "--rounds 0"),
+    ] {
+        let variants: Vec<&str> = variants.iter().flat_map(|variant| ["--variant", variant]).collect();
+        refused(&format!("compare {flags}"), &variants, says);
     }
 }
 
@@ -168,6 +212,14 @@ fn targets_that_contradict_themselves() {
     refused("compare --baseline-cmd true", &[], "--baseline-url");
     refused("compare --optimized-cmd true", &[], "--optimized-url");
     refused("compare --preset marathon", &[], "founding");
+    refused("run --preset marathon", &[], "hairspring presets");
+    refused("run URL --time-scale 0.5", &[], "--preset");
+    refused("run --preset basic --time-scale 0", &[], "0.0001");
+    refused("run --preset spike -c 5", &[], "--stages");
+    refused("run --preset basic --rounds 0", &[], "from 1 to 1000");
+    refused("run URL --stub-flags --lock=0.2", &[], "leave them out");
+    refused("run --stub pool --stub-flags --lock=2", &[], "no share");
+    refused("run --stub pool --stub-flags --stall=2s,3s", &[], "2s,200ms");
     for flag in [
         "--workers 2",
         "--service fixed:1ms",

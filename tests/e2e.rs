@@ -14,6 +14,8 @@ mod compare;
 mod engines;
 mod instrument;
 mod loads;
+mod monitor;
+mod variants;
 
 const MODELS: [&str; 4] = ["single", "threads", "pool", "per-core"];
 

@@ -1,5 +1,5 @@
-//! The other end is a program we did not write: nginx, Python's http.server, curl. Every request is accounted for on
-//! both sides. And the files are read by a library we did not write.
+//! The other end is a program we did not write: servers (nginx, Apache, HAProxy, lighttpd, Python, Node) and clients (curl,
+//! wrk, h2load, ab, Python, Node). Every request is accounted for on both sides. And the files are read by a library we did not write.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -9,8 +9,12 @@ use serde_json::{Value, json};
 
 use crate::support::{Nginx, Python, Scratch, Stub, check_report, exchange, has};
 
+#[path = "foreign/clients.rs"]
+mod clients;
 #[path = "foreign/histograms.rs"]
 mod histograms;
+#[path = "foreign/servers.rs"]
+mod servers;
 
 /// The ids that a run of `n` with `warmup` sends.
 fn ids(n: u64, warmup: u64) -> BTreeSet<String> {

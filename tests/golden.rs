@@ -5,9 +5,11 @@ use std::path::Path;
 
 use clap::Parser;
 use hairspring::analyze::compare::Outputs;
-use hairspring::analyze::gate::Rule;
+use hairspring::analyze::gate::{Rule, SlaVerdict};
 use hairspring::cli::{CompareArgs, RunArgs};
-use hairspring::facts::{ClockAccount, HelperReport, Host, Round, ThreadReport, ThreadTimes, WorkerCounts};
+use hairspring::facts::{
+    ClockAccount, HelperReport, Host, Round, ServerFacts, ThreadReport, ThreadTimes, WorkerCounts,
+};
 use hairspring::load::io::EngineAccount;
 use hairspring::load::response::Malformed;
 use hairspring::load::rng::Rng;
@@ -17,7 +19,7 @@ use hairspring::load::server_timing::ServerTiming;
 use hairspring::load::time::Nanos;
 use hairspring::plan::Plan;
 use hairspring::record::{Distribution, Recorded, Recorder};
-use hairspring::report::{Comparison, Design, Inputs, LogFile, Report, json, text};
+use hairspring::report::{Beside, Comparison, Contest, Design, Inputs, LogFile, Ranking, Report, json, text};
 
 mod judged;
 
@@ -36,9 +38,9 @@ struct Run {
 #[test]
 fn a_comparison_is_shown_like_this() {
     let args = Compare::parse_from(["compare", "-n", "200", "-c", "10", "--rounds", "2"]).args;
-    let [baseline, optimized] = args.plans(&[0, 1]).unwrap();
-    let slow = [round(&baseline, 0, Nanos::from_millis(450)), round(&baseline, 1, Nanos::from_millis(470))];
-    let fast = [round(&optimized, 0, Nanos::from_millis(12)), round(&optimized, 1, Nanos::from_millis(11))];
+    let [baseline, optimized] = &args.plans(&[0, 1]).unwrap()[..] else { panic!("two sides") };
+    let slow = [round(baseline, 0, Nanos::from_millis(450)), round(baseline, 1, Nanos::from_millis(470))];
+    let fast = [round(optimized, 0, Nanos::from_millis(12)), round(optimized, 1, Nanos::from_millis(11))];
     let mut outputs = Outputs::default();
     for (r, (b, o)) in slow.iter().zip(&fast).enumerate() {
         outputs.add(r as u32, &b.recorded.digests, &o.recorded.digests);
@@ -47,13 +49,59 @@ fn a_comparison_is_shown_like_this() {
         .map(|o| o.map(str::to_owned).to_vec())
         .to_vec();
     let comparison = Comparison::new(
-        report(&baseline, &slow, Vec::new()),
-        report(&optimized, &fast, Vec::new()),
-        Design { order, outputs, ..Design::default() },
+        report(baseline, &slow, Vec::new()),
+        report(optimized, &fast, Vec::new()),
+        Design { order, beside: vec![Beside { outputs, ..Beside::default() }], ..Design::default() },
     );
     assert_golden("comparison.txt", &text::comparison(&comparison));
     judged::assert_forms(&comparison);
     round_trip(&comparison);
+}
+
+#[test]
+fn a_ranking_is_shown_like_this() {
+    let flags = ["--stub", "all", "-n", "200", "-c", "10", "--judge", "pool", "--judge", "per-core"];
+    let args = Compare::parse_from([&["compare"][..], &flags].concat()).args;
+    let plans = args.plans(&[0, 1]).unwrap();
+    assert_eq!(plans[0].rounds, 8);
+    let queues = [450, 3, 12, 12].map(Nanos::from_millis);
+    let rounds: Vec<Vec<Round>> = plans
+        .iter()
+        .zip(queues)
+        .map(|(plan, queue)| {
+            (0..8).map(|r| round(plan, r, queue + Nanos::from_millis((r % 2).into()))).collect()
+        })
+        .collect();
+    let beside = |other: &Vec<Round>| {
+        let mut outputs = Outputs::default();
+        for (r, (a, b)) in rounds[0].iter().zip(other).enumerate() {
+            outputs.add(r as u32, &a.recorded.digests, &b.recorded.digests);
+        }
+        Beside { outputs, ..Beside::default() }
+    };
+    let names: Vec<String> = plans.iter().map(|plan| plan.target.name.clone()).collect();
+    let (beside, order) = (rounds[1..].iter().map(beside).collect(), vec![names; 8]);
+    let reports = plans.iter().zip(&rounds).map(|(plan, rounds)| report(plan, rounds, Vec::new())).collect();
+    let contest = Contest {
+        figure: args.figure(&plans[0]),
+        judged: args.judged(),
+        flags: args.variants().into_iter().map(|variant| variant.flags).collect(),
+    };
+    let ranking = Ranking::new(reports, &contest, Design { order, beside, ..Design::default() });
+    assert_golden("ranking.txt", &text::ranking(&ranking));
+    round_trip(&ranking);
+    // judged again it comes out the same, and by a rule that only the one that is not judged misses it is met
+    let judge = |rule: &str| {
+        let rules = [rule.parse().unwrap()];
+        let judged = ranking.judge(&rules).unwrap();
+        let names = ranking.judged().map(|variant| variant.name.clone());
+        names.zip(judged).collect::<Vec<_>>()
+    };
+    let again = judge("p95<=800ms");
+    assert_eq!(again.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["pool", "per-core"]);
+    assert_eq!(again[0].1, ranking.variant("pool").unwrap().sla);
+    assert!(judge("p95<=200ms").iter().all(|(_, sla)| sla.verdict == SlaVerdict::Met));
+    assert!(judge("p95<=2ms").iter().all(|(_, sla)| sla.verdict == SlaVerdict::NotMet));
 }
 
 #[test]
@@ -101,7 +149,7 @@ fn report(plan: &Plan, rounds: &[Round], logs: Vec<LogFile>) -> Report {
         plan,
         host: &host(),
         rounds,
-        positions: &[0, 1],
+        positions: &vec![0; rounds.len()],
         rules: &rules,
         logs,
         created_unix_ms: 1_700_000_000_000,
@@ -178,9 +226,11 @@ fn round_of(index: u32, recorded: Recorded) -> Round {
         server_stats: None,
         wall: Nanos::from_secs(10),
         steal: None,
+        system: None,
         interrupted: false,
         server_survived: Some(true),
         server_failure: None,
+        server_facts: ServerFacts::default(),
     }
 }
 

@@ -307,8 +307,8 @@ fn version(text: &str) -> Vec<u32> {
     text.split('.').map(|part| part.parse().unwrap_or_else(|_| panic!("`{text}` is not a version"))).collect()
 }
 
-#[test]
-fn no_dependency_needs_a_newer_compiler_than_we_promise() {
+/// Every package that is built for this machine, as cargo tells it.
+fn packages() -> Vec<Value> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let host = Command::new("rustc").arg("-vV").output().unwrap();
     let host = String::from_utf8(host.stdout).unwrap();
@@ -319,8 +319,47 @@ fn no_dependency_needs_a_newer_compiler_than_we_promise() {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let packages = metadata["packages"].as_array().unwrap();
+    let mut metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    serde_json::from_value(metadata["packages"].take()).unwrap()
+}
+
+/// True if a licence expression can be met with these licences.
+fn allowed(expression: &str, licences: &[String]) -> bool {
+    let ors = expression.replace('/', " OR ");
+    // `(A OR B) AND C` is the only kind of nesting there is; an AND in brackets would be refused.
+    ors.split(" AND ").all(|part| {
+        let part = part.trim_matches(['(', ')']);
+        part.split(" OR ").any(|licence| licences.iter().any(|one| one == licence.trim()))
+    })
+}
+
+#[test]
+fn every_dependency_has_a_licence_and_a_source_that_deny_toml_allows() {
+    let deny = fs::read_to_string(root().join("deny.toml")).unwrap();
+    let list = |key: &str| -> Vec<String> {
+        let line = deny.lines().find_map(|line| line.strip_prefix(&format!("{key} = ["))).expect(key);
+        line.split('"').skip(1).step_by(2).map(str::to_owned).collect()
+    };
+    let (licences, sources) = (list("allow"), list("allow-registry"));
+    let wrong: Vec<String> = packages()
+        .iter()
+        .filter(|package| {
+            let licence = package["license"].as_str().unwrap_or("none");
+            let source = package["source"].as_str();
+            let known = |source: &str| sources.iter().any(|one| source == format!("registry+{one}"));
+            !allowed(licence, &licences) || !source.is_none_or(known)
+        })
+        .map(|package| format!("{} {} {}", package["name"], package["license"], package["source"]))
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+    let ours = ["MIT".to_owned(), "Zlib".to_owned()];
+    assert!(allowed("MIT/Apache-2.0", &ours) && allowed("(A OR MIT) AND Zlib", &ours));
+    assert!(!allowed("GPL-3.0", &ours) && !allowed("MIT AND GPL-3.0", &ours) && !allowed("none", &ours));
+}
+
+#[test]
+fn no_dependency_needs_a_newer_compiler_than_we_promise() {
+    let packages = packages();
     let ours = packages.iter().find(|package| package["name"] == "hairspring").unwrap();
     let promised = version(ours["rust_version"].as_str().expect("the workspace declares its MSRV"));
     let newer: Vec<String> = packages

@@ -4,7 +4,9 @@ use clap::Parser;
 use hairspring::analyze::stats::Percentile;
 use hairspring::analyze::validity::{Level, Validity, Verdict, judge};
 use hairspring::cli::RunArgs;
-use hairspring::facts::{ClockAccount, HelperReport, Host, Round, ThreadReport, ThreadTimes, WorkerCounts};
+use hairspring::facts::{
+    ClockAccount, HelperReport, Host, Round, ServerFacts, ThreadReport, ThreadTimes, WorkerCounts,
+};
 use hairspring::load::driver::{DriverCounts, PaceCounts};
 use hairspring::load::io::{EngineAccount, Stamps};
 use hairspring::load::sample::{Failure, Outcome};
@@ -93,9 +95,11 @@ fn run() -> Run {
             server_stats: None,
             wall: ms(10_000),
             steal: Some(Nanos::ZERO),
+            system: None,
             interrupted: false,
             server_survived: Some(true),
             server_failure: None,
+            server_facts: ServerFacts::default(),
             probe: None,
             helpers: vec![HelperReport {
                 name: "slices".to_owned(),

@@ -73,29 +73,39 @@ pub fn effects(
     noise: Option<&BTreeMap<String, Effect>>,
 ) -> BTreeMap<String, Effect> {
     let one = |name: &str| {
-        let ratios: Vec<f64> = pairs(name, rounds).iter().map(|(b, o)| (o / b).ln()).collect();
+        let ratios = log_ratios(name, rounds.iter().map(|(b, o)| (b, o)));
         let noise = noise.and_then(|effects| paired::noise_floor(effects.get(name)?));
         Some((name.to_owned(), paired::effect(&ratios, criteria, noise)?))
     };
     names().filter_map(one).collect()
 }
 
-fn names() -> impl Iterator<Item = &'static str> {
+/// The figures that are compared.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
     TABLED.iter().map(|(name, _)| *name).chain(["mean", "max"])
 }
 
-/// The figure of this name on both sides of each round that has it on both.
-fn pairs(name: &str, rounds: &[(Figures, Figures)]) -> Vec<(f64, f64)> {
-    let figure = |figures: &Figures| match name {
+/// The figure of this name in nanoseconds, if there is one that has a logarithm.
+pub(super) fn positive(name: &str, figures: &Figures) -> Option<f64> {
+    let figure = match name {
         "mean" => figures.mean,
         "max" => figures.max,
         _ => figures.percentile(name),
     };
-    rounds
-        .iter()
-        .filter_map(|(b, o)| Some((figure(b)?.0 as f64, figure(o)?.0 as f64)))
-        .filter(|&(b, o)| b > 0.0 && o > 0.0)
-        .collect()
+    figure.map(|figure| figure.0 as f64).filter(|figure| *figure > 0.0)
+}
+
+/// The figure of this name on both sides of each round that has it on both.
+fn pairs<'a>(name: &str, rounds: impl IntoIterator<Item = (&'a Figures, &'a Figures)>) -> Vec<(f64, f64)> {
+    rounds.into_iter().filter_map(|(a, b)| Some((positive(name, a)?, positive(name, b)?))).collect()
+}
+
+/// ln(second/first) of the figure of this name, of each round that has it on both sides.
+pub(super) fn log_ratios<'a>(
+    name: &str,
+    rounds: impl IntoIterator<Item = (&'a Figures, &'a Figures)>,
+) -> Vec<f64> {
+    pairs(name, rounds).iter().map(|(a, b)| (b / a).ln()).collect()
 }
 
 /// Response figures of each round, baseline and optimized; keys as in [`Figures`]. A figure that is censored in every
@@ -105,7 +115,7 @@ pub fn improvement(rounds: &[(Figures, Figures)]) -> BTreeMap<String, Change> {
 }
 
 fn change(name: &str, rounds: &[(Figures, Figures)]) -> Option<Change> {
-    let pairs = pairs(name, rounds);
+    let pairs = pairs(name, rounds.iter().map(|(b, o)| (b, o)));
     let over = |f: &dyn Fn(&(f64, f64)) -> f64| pairs.iter().map(f).collect::<Vec<f64>>();
     let relative = over(&|(b, o)| (b - o) / b);
     Some(Change {
@@ -249,7 +259,8 @@ fn in_words(change: &Change, sides: &str) -> String {
     format!("The median response is {size:.1} % {word}, {sides} ({rounds}).")
 }
 
-fn side(name: &str, evidence: &Evidence) -> String {
+/// Where the time of one side went.
+pub fn side(name: &str, evidence: &Evidence) -> String {
     let Some(split) = evidence.median else {
         return format!("Where the {name}'s time went is not evaluated: its answers carry no Server-Timing.");
     };

@@ -19,7 +19,7 @@ use crate::record::{Distribution, Moments, Passage, Slices, Tally};
 mod arrivals;
 mod dependence;
 mod normal;
-mod stationarity;
+pub(super) mod stationarity;
 mod warmup;
 
 use stationarity::{Adf, Allow};
@@ -158,7 +158,7 @@ impl Series {
     }
 }
 
-fn not_evaluable(check: &str, unit: &str, limit: f64, why: impl Into<String>) -> Check {
+pub(super) fn not_evaluable(check: &str, unit: &str, limit: f64, why: impl Into<String>) -> Check {
     Check {
         check: check.to_owned(),
         outcome: Outcome::NotEvaluable,
@@ -173,16 +173,16 @@ fn not_evaluable(check: &str, unit: &str, limit: f64, why: impl Into<String>) ->
 }
 
 /// What makes a check fail: a statistic beyond its critical value (in size), and a figure beyond its limit (in size).
-struct Evidence {
-    figure: f64,
-    limit: f64,
-    unit: &'static str,
-    statistic: Option<f64>,
-    critical: Option<f64>,
-    meaning: String,
+pub(super) struct Evidence {
+    pub(super) figure: f64,
+    pub(super) limit: f64,
+    pub(super) unit: &'static str,
+    pub(super) statistic: Option<f64>,
+    pub(super) critical: Option<f64>,
+    pub(super) meaning: String,
 }
 
-fn judged(check: &str, evidence: Evidence) -> Check {
+pub(super) fn judged(check: &str, evidence: Evidence) -> Check {
     let Evidence { figure, limit, unit, statistic, critical, meaning } = evidence;
     let significant = statistic.zip(critical).is_none_or(|(s, c)| s.abs() > c.abs());
     let fails = significant && figure.abs() > limit;

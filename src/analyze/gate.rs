@@ -9,15 +9,19 @@
 //! else inconclusive. What speaks of this run's requests (max, p0, counts, throughput) is judged as it is.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::stats::{Bounds, Percentile, Quantile, ResponseTimes};
+use crate::facts::system::SystemFigures;
 use crate::load::time::Nanos;
 
+mod level;
 mod regression;
 mod rule;
 
+pub use level::SystemMetric;
 pub use regression::{Relative, regression};
 pub use rule::{BadRule, Fault, Limit, Metric, Op, Rule};
 
@@ -60,6 +64,8 @@ pub struct Measured<'a> {
     pub max: Option<Nanos>,
     /// The percentiles over all scheduled.
     pub responses: &'a dyn ResponseTimes,
+    /// What the system monitor saw, by metric; none where it was off.
+    pub system: Option<&'a BTreeMap<String, SystemFigures>>,
 }
 
 /// The verdict on one rule and on all of them.
@@ -74,6 +80,24 @@ pub enum SlaVerdict {
     Inconclusive,
     /// Nothing was judged.
     NotEvaluated,
+}
+
+impl SlaVerdict {
+    /// Of several runs, each with its verdict: the gravest, in the order of exit codes. None of none.
+    pub fn together(verdicts: impl IntoIterator<Item = Self>) -> Option<Self> {
+        let gravity = |verdict: &Self| match verdict {
+            Self::Met => 0,
+            Self::Inconclusive => 1,
+            Self::NotMet => 2,
+            Self::NotEvaluated => 3,
+        };
+        verdicts.into_iter().max_by_key(gravity)
+    }
+}
+
+/// The rules of a plan, which has them as text.
+pub fn rules(sla: &[String]) -> Vec<Rule> {
+    sla.iter().filter_map(|text| text.parse().ok()).collect()
 }
 
 /// The percentiles that these rules ask for.
@@ -94,7 +118,7 @@ pub struct RuleReport {
     pub measured: Option<f64>,
     /// The limit in `unit`.
     pub limit: f64,
-    /// `ms`, `%`, `requests` or `/s`.
+    /// `ms`, `%`, `requests` or `/s`; of the monitor's metrics `%`, `B`, `B/s`, `/s`, `us` or nothing.
     pub unit: String,
     /// The verdict on this rule.
     pub verdict: SlaVerdict,
@@ -218,8 +242,11 @@ fn read(rule: &Rule, measured: &Measured<'_>) -> Reading {
                 let to_limit = (u128::from(count) * 1_000_000_000).cmp(&(u128::from(billionths) * scheduled));
                 return Reading::Figure { value, to_limit, text };
             }
-            let timeouts = rule.metric() == Metric::Timeouts;
-            let (low, high) = if timeouts { measured.timeout_share } else { measured.error_share };
+            let (low, high) = match rule.metric() {
+                Metric::Timeouts => measured.timeout_share,
+                Metric::Availability => (1.0 - measured.error_share.1, 1.0 - measured.error_share.0),
+                _ => measured.error_share,
+            };
             let to_limit = |share: f64| (share * 1e9).total_cmp(&(billionths as f64));
             Reading::Interval {
                 value: Some(value),
@@ -233,6 +260,10 @@ fn read(rule: &Rule, measured: &Measured<'_>) -> Reading {
             Reading::Figure { value: count as f64, to_limit: count.cmp(&limit), text }
         }
         Limit::Rate(thousandths) => read_rate(thousandths, measured.throughput),
+        Limit::Level { thousandths, .. } => match rule.metric() {
+            Metric::System(metric) => level::read(metric, thousandths, measured),
+            _ => unreachable!("only the monitor's metrics have levels"),
+        },
     }
 }
 
@@ -302,6 +333,10 @@ fn beside(time: Nanos, limit: Nanos) -> String {
 
 fn read_count(metric: Metric, measured: &Measured<'_>) -> (u64, String) {
     let count = match metric {
+        Metric::Availability => {
+            let text = format!("{} of {} requests were successful", measured.successful, measured.scheduled);
+            return (measured.successful, text);
+        }
         Metric::Timeouts => measured.timeouts,
         _ => measured.scheduled.saturating_sub(measured.successful),
     };

@@ -7,6 +7,8 @@ pub mod gate;
 pub mod intervals;
 pub mod paired;
 pub mod queueing;
+pub mod ranking;
+pub mod scenario;
 pub mod special;
 pub mod stats;
 pub mod summary;

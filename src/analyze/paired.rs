@@ -96,6 +96,15 @@ pub fn effect(log_ratios: &[f64], criteria: Criteria, noise: Option<f64>) -> Opt
     })
 }
 
+/// The two-sided p-value of the signed-rank test, which the interval inverts: at most 1 − confidence exactly where the
+/// interval excludes no change. 1 of none.
+pub fn signed_rank(log_ratios: &[f64]) -> f64 {
+    let walsh = walsh_averages(log_ratios);
+    let (up, down) =
+        (walsh.iter().filter(|w| **w >= 0.0).count(), walsh.iter().filter(|w| **w <= 0.0).count());
+    (2.0 * ranks_up_to(log_ratios.len(), up.min(down))).min(1.0)
+}
+
 fn verdict(
     change: f64,
     interval: Option<[f64; 2]>,
@@ -162,6 +171,16 @@ fn walsh_rank(n: usize, confidence: f64) -> Option<usize> {
         (mean - normal_quantile(1.0 - tail) * sd).floor() as usize
     };
     (rank >= 1).then_some(rank)
+}
+
+/// P(T ≤ k), where T is the signed-rank statistic of `n` values.
+fn ranks_up_to(n: usize, k: usize) -> f64 {
+    if n <= EXACT_RANKS {
+        return signed_ranks(n).iter().take(k + 1).sum();
+    }
+    let n = n as f64;
+    let (mean, sd) = (n * (n + 1.0) / 4.0, (n * (n + 1.0) * (2.0 * n + 1.0) / 24.0).sqrt());
+    normal_cdf((k as f64 + 1.0 - mean) / sd)
 }
 
 /// P(T = k) for k = 0, 1, …: each rank counts or not, with even chances.
@@ -268,6 +287,23 @@ mod tests {
         let exact = walsh_rank(EXACT_RANKS, 0.95).unwrap();
         let beyond = walsh_rank(EXACT_RANKS + 1, 0.95).unwrap();
         assert!((20..90).contains(&(beyond - exact)), "{exact} {beyond}");
+    }
+
+    /// R: wilcox.test(c(.1, .2, -.3, .4, .5, .6))$p.value is .15625; six of one sign: .03125.
+    #[test]
+    fn the_signed_rank_test_is_what_the_interval_inverts() {
+        assert!((signed_rank(&[0.1, 0.2, -0.3, 0.4, 0.5, 0.6]) - 0.15625).abs() < 1e-12);
+        assert_eq!(signed_rank(&[0.1, 0.2, 0.3, 0.4, 0.5, 0.6]), 2.0 / 64.0);
+        assert_eq!((signed_rank(&[]), signed_rank(&[0.0; 8])), (1.0, 1.0));
+        for n in [6, 12, 30, 100, 101, 140] {
+            for shift in 0..40 {
+                let values: Vec<f64> = (0..n)
+                    .map(|i| f64::from(i * 37 % n) / f64::from(n) - 0.5 + f64::from(shift) * 0.02)
+                    .collect();
+                let [low, high] = of(&values).interval.unwrap();
+                assert_eq!(signed_rank(&values) <= 0.05, low > 0.0 || high < 0.0, "{n} {shift}");
+            }
+        }
     }
 
     #[test]

@@ -166,6 +166,7 @@ pub fn measured<'a>(tally: &Tally, responses: &'a Responses<'a>) -> Measured<'a>
         mean_bounds: intervals::mean(tally),
         max: tally.response_ok.max(),
         responses,
+        system: None,
     }
 }
 

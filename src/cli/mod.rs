@@ -8,21 +8,26 @@ use clap::{ArgGroup, Args};
 use crate::load::io::Stamps;
 use crate::load::schedule::{Extent, Rate};
 use crate::load::time::Nanos;
-use crate::plan::{EnginePlan, KeepalivePlan, WaitPlan};
+use crate::plan::{EnginePlan, KeepalivePlan, Plan, WaitPlan};
 use crate::preset::Preset;
 
 mod files;
 mod planning;
+mod presets;
 mod stages;
 mod values;
+mod variants;
 
 pub use files::{parse_replay, parse_requests};
 use stages::parse_stages;
 pub use stages::{ArrivalsArg, Stages};
-pub use values::CpuList;
+pub use values::{CpuList, MonitorInterval};
 use values::{
-    parse_cpus, parse_extent, parse_keepalive, parse_mix, parse_model, parse_preset, parse_rate, parse_share,
+    parse_cpus, parse_extent, parse_keepalive, parse_mix, parse_model, parse_monitor, parse_preset,
+    parse_rate, parse_scale, parse_share,
 };
+pub use variants::Variant;
+use variants::{parse_figure, parse_models, parse_variant};
 
 /// What is wrong with the command line.
 #[derive(Debug, thiserror::Error)]
@@ -105,9 +110,9 @@ pub struct LoadArgs {
     /// Send so many requests, or for so long (as in 2s), before measuring; reported apart
     #[arg(long, value_name = "N|TIME", value_parser = parse_extent)]
     pub warmup: Option<Extent>,
-    /// From handing a request to the kernel to the last byte of its answer
-    #[arg(long, value_name = "TIME", default_value = "30s")]
-    pub timeout: Nanos,
+    /// From handing a request to the kernel to the last byte of its answer [default: 30s]
+    #[arg(long, value_name = "TIME")]
+    pub timeout: Option<Nanos>,
     /// For opening one connection
     #[arg(long, value_name = "TIME", default_value = "5s")]
     pub connect_timeout: Nanos,
@@ -182,8 +187,15 @@ pub struct ToolArgs {
     /// Processor of the probe [default: one that neither server nor load uses]
     #[arg(long, value_name = "CPU", requires = "probe")]
     pub probe_cpu: Option<usize>,
+    /// Sample machine, client and server so often, from 10ms, or off
+    #[arg(long, value_name = "TIME|off", default_value = "100ms", value_parser = parse_monitor)]
+    pub monitor_interval: MonitorInterval,
+    /// The process of a server that runs already, for the monitor; its children are watched too
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX)))]
+    pub server_pid: Option<u32>,
     /// A rule for the gate, as in 'p95<=800ms', 'errors<1%', 'throughput>=500/s'; p0 to p99.999, mean, max, errors,
-    /// timeouts, throughput; can be repeated [default of compare: 'p95<=800ms'; of run: none]
+    /// timeouts, availability, throughput, or what the monitor saw, as in 'server.cpu<70%', 'server.rss<=500MiB'; can be
+    /// repeated [default of compare: 'p95<=800ms'; of run: none]
     #[arg(long, value_name = "RULE")]
     pub sla: Vec<String>,
     /// Rules against an earlier run.
@@ -205,9 +217,9 @@ pub struct ToolArgs {
     #[arg(long)]
     pub no_log: bool,
     /// Length of the slices in time of the .hlog and of `intervals` in the report, from 100ms; a run of more than 3600 slices
-    /// has longer ones
-    #[arg(long, value_name = "TIME", default_value = "1s")]
-    pub interval: Nanos,
+    /// has longer ones [default: 1s]
+    #[arg(long, value_name = "TIME")]
+    pub interval: Option<Nanos>,
 }
 
 /// Rules against an earlier run.
@@ -264,6 +276,9 @@ pub struct StubArgs {
     /// Length of the accept queue
     #[arg(long, value_name = "N")]
     pub backlog: Option<u32>,
+    /// Further flags of `hairspring stub`, as in '--stall 2s,200ms --lock 0.2'
+    #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
+    pub stub_flags: Option<String>,
 }
 
 impl StubArgs {
@@ -288,6 +303,7 @@ impl StubArgs {
         .into_iter()
         .flatten()
         .flatten()
+        .chain(self.stub_flags.iter().flat_map(|flags| flags.split_whitespace().map(str::to_owned)))
         .collect()
     }
 }
@@ -314,22 +330,60 @@ pub struct CommonArgs {
 
 /// `hairspring run`
 #[derive(Debug, Clone, Args)]
-#[command(group(ArgGroup::new("what").required(true).args(["url", "stub_model"])))]
+#[command(group(ArgGroup::new("what").required(true).multiple(true).args(["url", "stub_model", "preset"])))]
 pub struct RunArgs {
     /// What to measure, as in http://127.0.0.1:8080/v1/infer
     #[arg(value_name = "URL")]
     pub url: Option<String>,
     /// Measure the stub with this threading model instead: single, threads, pool, per-core
-    #[arg(long = "stub", value_name = "MODEL", value_parser = parse_model)]
+    #[arg(long = "stub", value_name = "MODEL", value_parser = parse_model, conflicts_with = "url")]
     pub stub_model: Option<String>,
+    /// A scenario: a named set of defaults, which other flags win over, and what is judged under it; `hairspring presets` lists
+    /// them. Without a URL it is the stub that is measured
+    #[arg(long, value_name = "NAME", value_parser = parse_preset)]
+    pub preset: Option<Preset>,
+    /// Multiply the durations and numbers of requests of the preset by this, above 0 and at most 1, for a trial
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, requires = "preset", value_parser = parse_scale)]
+    pub time_scale: f64,
+    /// Rounds, each with a fresh server where it is ours; their requests are judged together [default: the preset's, or 1]
+    #[arg(long, value_name = "N")]
+    pub rounds: Option<u32>,
     /// All else.
     #[command(flatten)]
     pub common: CommonArgs,
 }
 
+/// What variants measure.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "More than two")]
+pub struct TargetArgs {
+    /// What variants measure that name nothing of their own
+    #[arg(value_name = "URL", conflicts_with = "stub_model")]
+    pub url: Option<String>,
+    /// The same, the stub with this threading model; or all: each of the four models is a variant
+    #[arg(long = "stub", value_name = "MODEL|all", value_parser = parse_models)]
+    pub stub_model: Option<String>,
+    /// Start the server at the URL with this command in each round (sh -c), wait until it answers, stop it
+    #[arg(long, value_name = "CMD", conflicts_with = "stub_model")]
+    pub cmd: Option<String>,
+}
+
 /// `hairspring compare`
 #[derive(Debug, Clone, Args)]
 pub struct CompareArgs {
+    /// What the variants measure.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// One of several that are compared, as in 'off: --keepalive off': its flags are those of run, and win over those given
+    /// for all; can be repeated
+    #[arg(long, value_name = "NAME: FLAGS", value_parser = parse_variant, help_heading = "More than two")]
+    pub variant: Vec<Variant>,
+    /// Variants that the gate judges; can be repeated [default: every one]
+    #[arg(long, value_name = "NAME", help_heading = "More than two")]
+    pub judge: Vec<String>,
+    /// The figure that ranks variants: p50, p90, p95, p99, p99.9, mean [default: the first percentile of --sla]
+    #[arg(long, value_name = "FIGURE", value_parser = parse_figure, help_heading = "More than two")]
+    pub rank_by: Option<String>,
     /// Threading model of the stub as baseline: single, threads, pool, per-core [default: single]
     #[arg(long, value_name = "MODEL", value_parser = parse_model, conflicts_with = "baseline_url")]
     pub baseline_stub: Option<String>,
@@ -348,16 +402,19 @@ pub struct CompareArgs {
     /// The same for the optimized
     #[arg(long, value_name = "CMD", requires = "optimized_url")]
     pub optimized_cmd: Option<String>,
+    /// Start these commands with nothing but PATH in their environment
+    #[arg(long)]
+    pub clean_env: bool,
     /// How long a started server may take until its URL answers
     #[arg(long, value_name = "TIME", default_value = "30s")]
     pub ready_timeout: Nanos,
-    /// Rounds; each measures both, in random order, on fresh servers [default: 3]
+    /// Rounds; each measures all, in random order, on fresh servers [default: 3; of variants as many as all pairs need]
     #[arg(long, value_name = "N")]
     pub rounds: Option<u32>,
     /// The least change that counts as faster or slower, as in 2% or 0.5%
     #[arg(long, value_name = "SHARE%", default_value = "2%", value_parser = parse_share)]
     pub min_effect: f64,
-    /// Measure the baseline twice in each round; what A against A leaves possible is never called a difference
+    /// Measure the baseline (or the first variant) twice in each round; what A against A leaves possible is never called a difference
     #[arg(long)]
     pub aa: bool,
     /// Add rounds until the change of the percentiles in --sla is known to ± this, as in 3%; looks are planned and share the
@@ -367,8 +424,8 @@ pub struct CompareArgs {
     /// At most so many rounds with --until [default: 24]
     #[arg(long, value_name = "N", requires = "until")]
     pub max_rounds: Option<u32>,
-    /// A named set of defaults: quick (400 requests, 20 connections, normal:50ms,8ms, 8 workers; the default) or founding
-    /// (fixed:127.6ms, 4 workers); other flags win over it
+    /// A named set of defaults, which other flags win over: quick (400 requests, 20 connections, normal:50ms,8ms, 8 workers; the
+    /// default), founding (fixed:127.6ms, 4 workers), or another of `hairspring presets`
     #[arg(long, value_name = "NAME", value_parser = parse_preset)]
     pub preset: Option<Preset>,
     /// Do not compare the answers: for services that stamp them with times or random values
@@ -379,10 +436,33 @@ pub struct CompareArgs {
     pub common: CommonArgs,
 }
 
+/// `hairspring presets`
+#[derive(Debug, Clone, Args)]
+pub struct PresetsArgs {
+    /// One of them
+    #[arg(value_name = "NAME", value_parser = parse_preset)]
+    pub preset: Option<Preset>,
+}
+
+impl PresetsArgs {
+    /// The plan of a run with this preset and nothing else, on a machine whose usable processors are `allowed`.
+    pub fn plan(preset: Preset, allowed: &[usize]) -> Result<Plan, CliError> {
+        #[derive(clap::Parser)]
+        struct Run {
+            #[command(flatten)]
+            args: RunArgs,
+        }
+        let argv = ["run", "--preset", preset.name];
+        let run = <Run as clap::Parser>::try_parse_from(argv).map_err(|e| CliError::Usage(e.to_string()))?;
+        run.args.plan(allowed)
+    }
+}
+
 /// `hairspring gate`
 #[derive(Debug, Clone, Args)]
 pub struct GateArgs {
-    /// A report.json or comparison.json; of a comparison, the optimized side is judged
+    /// A report.json, comparison.json or ranking.json; of a comparison, the optimized side is judged, of a ranking, what
+    /// was judged then
     #[arg(value_name = "REPORT.json")]
     pub report: PathBuf,
     /// A rule, as in 'p95<=800ms', 'errors<1%', 'throughput>=500/s'; can be repeated

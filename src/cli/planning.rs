@@ -3,16 +3,20 @@
 
 use crate::analyze::gate::{Relative, Rule};
 use crate::analyze::paired::{Criteria, Sequential};
+use crate::analyze::ranking;
 use crate::analyze::summary::TABLED;
 use crate::load::schedule::{Extent, Load};
 use crate::load::time::Nanos;
-use crate::plan::{Body, Client, Helpers, Limits, Mix, Plan, Probe, Request, Server, Stub, Target};
+use crate::plan::{Body, Client, Helpers, Limits, Mix, Monitor, Plan, Probe, Request, Server, Stub, Target};
 use crate::preset::{PRESETS, Preset};
 
 use super::values::{
     announces_body, check_method, is_loopback, parse_header, parse_ok, parse_rules, parse_url,
 };
-use super::{AgainstArgs, CliError, CommonArgs, CompareArgs, CpuList, GateArgs, RunArgs, usage};
+use super::variants::Side;
+use super::{
+    AgainstArgs, CliError, CommonArgs, CompareArgs, CpuList, GateArgs, MonitorInterval, RunArgs, usage,
+};
 
 /// The body of requests to the stub, unless another is given.
 const STUB_BODY: &str = r#"{"prompt":"How late is late?","max_tokens":64}"#;
@@ -26,90 +30,112 @@ const UNTIL_ROUNDS: u32 = 24;
 impl RunArgs {
     /// The plan, on a machine whose usable processors are `allowed`.
     pub fn plan(&self, allowed: &[usize]) -> Result<Plan, CliError> {
-        let preset = PRESETS[0];
+        let preset = self.preset.unwrap_or(PRESETS[0]);
+        let common = self.common.filled(preset, self.time_scale)?;
+        let rounds = checked_rounds("--rounds", self.rounds.or(self.preset.map(|p| p.rounds)).unwrap_or(1))?;
         let (url, stub) = match (&self.url, &self.stub_model) {
             (Some(url), _) => (Some(parse_url(url)?), None),
-            (None, model) => (None, model.clone()),
+            (None, model) => (None, model.clone().or(Some(preset.model.to_owned()))),
         };
         self.common.refuse_idle_flags(stub.is_some(), stub.is_some())?;
         let local = stub.is_some() || url.as_ref().is_some_and(is_loopback);
-        let cpus = self.common.processors(allowed, local)?;
+        let cpus = common.processors(allowed, local)?;
         let server = match &stub {
-            Some(model) => Server::Stub(self.common.stub(model, preset, &cpus.server)),
+            Some(model) => Server::Stub(common.stub(model, preset, &cpus.server)),
             None => Server::External,
         };
         let target = Target { name: "target".to_owned(), url, server };
-        let rules = parse_rules(&self.common.tool.sla)?;
-        self.common.plan(target, preset, &cpus, &rules, self.common.request.digest, 1)
+        let rules = parse_rules(&common.tool.sla)?;
+        let plan = common.plan(target, preset, &cpus, &rules, common.request.digest, rounds)?;
+        Ok(Plan { scenario: self.preset.map(|preset| preset.scenario(self.time_scale)), ..plan })
     }
 }
 
 impl CompareArgs {
-    /// The plans of baseline and optimized; they differ in their target alone.
-    pub fn plans(&self, allowed: &[usize]) -> Result<[Plan; 2], CliError> {
+    /// The plans of baseline and optimized, which differ in their target alone; or of each variant.
+    pub fn plans(&self, allowed: &[usize]) -> Result<Vec<Plan>, CliError> {
         let preset = self.preset.unwrap_or(PRESETS[0]);
+        let sides = self.sides()?;
+        let ranked = !self.variants().is_empty();
+        let few = if ranked { ranking::rounds_needed(sides.len()) as u32 } else { 0 };
         let (flag, rounds) = match self.until {
             Some(_) => ("--max-rounds", self.max_rounds.unwrap_or(UNTIL_ROUNDS)),
-            None => ("--rounds", self.rounds.unwrap_or(preset.rounds)),
+            None => ("--rounds", self.rounds.unwrap_or(preset.rounds.max(few))),
         };
-        if rounds == 0 || rounds > 1_000 {
-            return usage(format!("{flag} {rounds}: from 1 to 1000"));
+        let rounds = checked_rounds(flag, rounds)?;
+        if self.clean_env && sides.iter().all(|side| side.command.is_none()) {
+            return usage("--clean-env is for servers started with --baseline-cmd, --optimized-cmd or --cmd");
         }
-        let urls =
-            [&self.baseline_url, &self.optimized_url].map(|url| url.as_deref().map(parse_url).transpose());
-        let [baseline_url, optimized_url] = urls;
-        let urls = [baseline_url?, optimized_url?];
-        let commands = [&self.baseline_cmd, &self.optimized_cmd];
-        let any_stub = urls.iter().any(Option::is_none);
-        let any_started = any_stub || commands.iter().any(|c| c.is_some());
+        let any_stub = sides.iter().any(|side| side.url.is_none());
+        let any_started = sides.iter().any(Side::is_started);
         self.common.refuse_idle_flags(any_stub, any_started)?;
-        let local = any_started || urls.iter().flatten().any(is_loopback);
-        let cpus = self.common.processors(allowed, local)?;
-        let default_rule = ["p95<=800ms".to_owned()];
-        let sla = if self.common.tool.sla.is_empty() { &default_rule[..] } else { &self.common.tool.sla };
-        let rules = parse_rules(sla)?;
-        let models = [
-            self.baseline_stub.as_deref().unwrap_or("single"),
-            self.optimized_stub.as_deref().unwrap_or("pool"),
-        ];
-        let mut plans = Vec::with_capacity(2);
-        for (side, url) in urls.into_iter().enumerate() {
-            let server = match (&url, commands[side]) {
-                (None, _) => Server::Stub(self.common.stub(models[side], preset, &cpus.server)),
-                (Some(_), Some(command)) => Server::Command {
-                    command: command.clone(),
-                    cpus: cpus.server.clone(),
-                    ready_timeout: self.ready_timeout,
-                },
-                (Some(_), None) => Server::External,
-            };
-            let name = ["baseline", "optimized"][side].to_owned();
-            let target = Target { name, url, server };
-            let digest = self.common.request.digest || !self.ignore_output;
-            plans.push(self.common.plan(target, preset, &cpus, &rules, digest, rounds)?);
-        }
-        Ok(plans.try_into().expect("there are two sides"))
+        let local = any_started || sides.iter().filter_map(|side| side.url.as_ref()).any(is_loopback);
+        let plan = |side: Side| {
+            let name = side.name.clone();
+            let plan = self.plan(side, preset, allowed, local, rounds);
+            plan.map_err(|error| if ranked { error.of(&name) } else { error })
+        };
+        sides.into_iter().map(plan).collect()
     }
-}
 
-impl CompareArgs {
-    /// What makes a difference, and with `--until` the rule that adds rounds; `plan` is one of the [`plans`](Self::plans).
+    fn plan(
+        &self,
+        side: Side,
+        preset: Preset,
+        allowed: &[usize],
+        local: bool,
+        rounds: u32,
+    ) -> Result<Plan, CliError> {
+        let Side { name, url, model, command, common } = side;
+        let common = common.filled(preset, 1.0)?;
+        let cpus = common.processors(allowed, local)?;
+        let default_rule = ["p95<=800ms".to_owned()];
+        let sla = if common.tool.sla.is_empty() { &default_rule[..] } else { &common.tool.sla };
+        let rules = parse_rules(sla)?;
+        let server = match (&url, command) {
+            (None, _) => Server::Stub(common.stub(&model, preset, &cpus.server)),
+            (Some(_), Some(command)) => {
+                let (clean_env, ready_timeout) = (self.clean_env, self.ready_timeout);
+                Server::Command { command, cpus: cpus.server.clone(), clean_env, ready_timeout }
+            }
+            (Some(_), None) => Server::External,
+        };
+        let digest = common.request.digest || !self.ignore_output;
+        let plan = common.plan(Target { name, url, server }, preset, &cpus, &rules, digest, rounds)?;
+        Ok(Plan { scenario: self.preset.map(|preset| preset.scenario(1.0)), ..plan })
+    }
+
+    /// What makes a difference, and with `--until` the rule that adds rounds; `plan` is the first of the
+    /// [`plans`](Self::plans).
     pub fn criteria(&self, plan: &Plan) -> (Criteria, Option<Sequential>) {
         let Some(until) = self.until else {
             return (Criteria { min_effect: self.min_effect, ..Criteria::default() }, None);
         };
-        let metrics =
-            plan.sla.iter().filter_map(|text| Some(text.parse::<Rule>().ok()?.metric().to_string()));
-        let name =
-            |metric: String| TABLED.iter().find(|(_, p)| p.to_string() == metric).map(|(name, _)| *name);
-        let mut figures: Vec<String> = metrics.filter_map(name).map(str::to_owned).collect();
+        let mut figures = tabled(&plan.sla);
         figures.dedup();
-        if figures.is_empty() {
-            figures.push("p50".to_owned());
+        if figures.is_empty() || !self.variants().is_empty() {
+            figures = vec![self.figure(plan)];
         }
         let rule = Sequential::new(until, figures, plan.rounds);
         (Criteria { min_effect: self.min_effect, confidence: rule.confidence() }, Some(rule))
     }
+
+    /// The figure that ranks variants.
+    pub fn figure(&self, plan: &Plan) -> String {
+        let asked = || tabled(&plan.sla).into_iter().next();
+        self.rank_by.clone().or_else(asked).unwrap_or_else(|| "p50".to_owned())
+    }
+}
+
+/// The percentiles of rules that every table has.
+fn tabled(sla: &[String]) -> Vec<String> {
+    let metrics = sla.iter().filter_map(|text| Some(text.parse::<Rule>().ok()?.metric().to_string()));
+    let name = |metric: String| TABLED.iter().find(|(_, p)| p.to_string() == metric).map(|(name, _)| *name);
+    metrics.filter_map(name).map(str::to_owned).collect()
+}
+
+fn checked_rounds(flag: &str, rounds: u32) -> Result<u32, CliError> {
+    if (1..=1_000).contains(&rounds) { Ok(rounds) } else { usage(format!("{flag} {rounds}: from 1 to 1000")) }
 }
 
 impl GateArgs {
@@ -150,7 +176,8 @@ impl CommonArgs {
         let offered = load.offered()?;
         let measure = load.extent(&offered, preset);
         let connections = self.connections(&offered, preset, measure)?;
-        for (flag, time) in [("--timeout", load.timeout), ("--connect-timeout", load.connect_timeout)] {
+        let timeout = load.timeout.unwrap_or(Nanos::from_millis(preset.timeout_ms));
+        for (flag, time) in [("--timeout", timeout), ("--connect-timeout", load.connect_timeout)] {
             if time == Nanos::ZERO {
                 return usage(format!("{flag} 0 would fail every request: give a time, as in 30s"));
             }
@@ -158,8 +185,9 @@ impl CommonArgs {
         if load.duration == Some(Nanos::ZERO) {
             return usage("-d 0 measures nothing: give a time, as in 10s");
         }
-        if self.tool.interval < INTERVAL_MIN {
-            return usage(format!("--interval {}: at least {INTERVAL_MIN}", self.tool.interval.exact()));
+        let interval = self.tool.interval.unwrap_or(Nanos::from_secs(1));
+        if interval < INTERVAL_MIN {
+            return usage(format!("--interval {}: at least {INTERVAL_MIN}", interval.exact()));
         }
         let threads = self.threads(cpus, connections)?;
         let probe = self.probe(cpus, &threads)?;
@@ -179,9 +207,9 @@ impl CommonArgs {
             measure,
             keepalive: load.keepalive,
             limits: Limits {
-                timeout: load.timeout,
+                timeout,
                 connect_timeout: load.connect_timeout,
-                drain: load.drain.unwrap_or(load.timeout),
+                drain: load.drain.unwrap_or(timeout),
                 time_cap: load.max_time,
             },
             client: Client {
@@ -189,6 +217,7 @@ impl CommonArgs {
                 stamps: self.tool.stamps.into(),
                 probe,
                 helpers: Helpers::place(&cpus.allowed, &measuring, &cpus.server),
+                monitor: self.monitor()?,
                 cpus: threads,
                 exclusive: cpus.exclusive,
                 wait: self.tool.wait,
@@ -197,10 +226,11 @@ impl CommonArgs {
             retry_stale: load.retry_stale,
             digest,
             log: !self.tool.no_log,
-            interval: self.tool.interval,
+            interval,
             seed: load.seed,
             rounds,
             sla: rules.iter().map(ToString::to_string).collect(),
+            scenario: None,
         })
     }
 
@@ -289,6 +319,17 @@ impl CommonArgs {
         Ok(Some(Probe { rate, cpu, shared: used(&cpu) }))
     }
 
+    fn monitor(&self) -> Result<Option<Monitor>, CliError> {
+        let server_pid = self.tool.server_pid;
+        match self.tool.monitor_interval {
+            MonitorInterval::Off if server_pid.is_some() => usage(
+                "--server-pid names what the monitor watches, and --monitor-interval is off: leave one out",
+            ),
+            MonitorInterval::Off => Ok(None),
+            MonitorInterval::Every(interval) => Ok(Some(Monitor { interval, server_pid })),
+        }
+    }
+
     fn stub(&self, model: &str, preset: Preset, cpus: &[usize]) -> Stub {
         let args = &self.stub;
         Stub {
@@ -299,7 +340,7 @@ impl CommonArgs {
             work_seed: args.work_seed.unwrap_or(self.load.seed),
             cpus: cpus.to_vec(),
             server_log: args.server_log.clone(),
-            extra: args.extra(),
+            extra: args.extra_with(preset),
         }
     }
 
@@ -330,7 +371,8 @@ impl CommonArgs {
         Ok(Request { method, headers, body })
     }
 
-    fn refuse_idle_flags(&self, stub: bool, started: bool) -> Result<(), CliError> {
+    /// Flags that do nothing, because nothing is a stub, or nothing is started.
+    pub(super) fn refuse_idle_flags(&self, stub: bool, started: bool) -> Result<(), CliError> {
         if self.stub.is_used() && !stub {
             return usage(
                 "--workers, --service, --work and the other flags of the stub do nothing for a server at a URL: leave \
@@ -340,6 +382,11 @@ impl CommonArgs {
         if self.server_cpus.is_some() && !started {
             return usage(
                 "--server-cpus pins a server that hairspring starts; this one runs already (use taskset)",
+            );
+        }
+        if self.tool.server_pid.is_some() && started {
+            return usage(
+                "--server-pid is for a server that runs already; one that hairspring starts, it knows",
             );
         }
         if self.stub.workers == Some(0) {

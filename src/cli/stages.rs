@@ -196,7 +196,7 @@ impl LoadArgs {
     /// How long the measurement is.
     pub(super) fn extent(&self, load: &Load, preset: Preset) -> Extent {
         let open_default = || match load {
-            Load::Closed { .. } => Extent { count: Some(preset.requests), time: None },
+            Load::Closed { .. } => Extent { count: Some(preset.requests(1.0)), time: None },
             Load::Replay { .. } => Extent::default(),
             _ => Extent { count: None, time: Some(Nanos::from_secs(10)) },
         };

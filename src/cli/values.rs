@@ -2,6 +2,7 @@
 
 use crate::analyze::gate::Rule;
 use crate::load::schedule::{Extent, Rate};
+use crate::load::time::Nanos;
 use crate::plan::{KeepalivePlan, Url};
 use crate::preset::{self, PRESETS, Preset};
 
@@ -79,6 +80,24 @@ pub(super) fn parse_keepalive(text: &str) -> Result<KeepalivePlan, String> {
     }
 }
 
+/// `--monitor-interval`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MonitorInterval {
+    /// No monitor.
+    Off,
+    /// Between samples.
+    Every(Nanos),
+}
+
+pub(super) fn parse_monitor(text: &str) -> Result<MonitorInterval, String> {
+    const LEAST: Nanos = Nanos::from_millis(10);
+    match (text, text.parse::<Nanos>()) {
+        ("off" | "0", _) | (_, Ok(Nanos::ZERO)) => Ok(MonitorInterval::Off),
+        (_, Ok(interval)) if interval >= LEAST => Ok(MonitorInterval::Every(interval)),
+        _ => Err(format!("`{text}`: write a time from {} on, as in 100ms, or off", LEAST.exact())),
+    }
+}
+
 /// Processors, ascending, each once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CpuList(pub Vec<usize>);
@@ -112,8 +131,15 @@ pub(super) fn parse_model(text: &str) -> Result<String, String> {
 }
 
 pub(super) fn parse_preset(text: &str) -> Result<Preset, String> {
-    let names: Vec<String> = PRESETS.iter().map(|p| format!("{} ({})", p.name, p.intent)).collect();
-    preset::find(text).ok_or_else(|| format!("`{text}` is not a preset; there are: {}", names.join("; ")))
+    let names: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
+    let there_are =
+        || format!("`{text}` is not a preset; there are {} (see `hairspring presets`)", names.join(", "));
+    preset::find(text).ok_or_else(there_are)
+}
+
+pub(super) fn parse_scale(text: &str) -> Result<f64, String> {
+    let scale = text.parse().ok().filter(|scale| (1e-4..=1.0).contains(scale));
+    scale.ok_or_else(|| format!("`{text}`: from 0.0001 to 1, as in 0.1 for a tenth of the time"))
 }
 
 pub(super) fn parse_ok(text: &str) -> Result<Vec<(u16, u16)>, CliError> {

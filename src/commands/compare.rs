@@ -1,13 +1,14 @@
-//! `hairspring compare`: baseline and optimized in rounds, in random order, on fresh servers.
+//! `hairspring compare`: baseline and optimized, or several variants, in rounds, in random order, on fresh servers.
 
-use hairspring::analyze::compare::{Outputs, PairedRound};
-use hairspring::analyze::gate::{Rule, SlaVerdict};
+use hairspring::analyze::compare::PairedRound;
+use hairspring::analyze::gate;
 use hairspring::analyze::paired::{Criteria, Sequential};
 use hairspring::cli::CompareArgs;
 use hairspring::facts::Host;
 use hairspring::load::rng::{Rng, mix};
 use hairspring::output::OutDir;
-use hairspring::report::{Comparison, Design, Inputs, Report, Subject, json, text};
+use hairspring::report::json::{self, Saved};
+use hairspring::report::{Beside, Comparison, Contest, Design, Inputs, Ranking, Report, text};
 use hairspring::sys::signal::StopFlag;
 use hairspring::sys::{affinity, host};
 
@@ -19,27 +20,10 @@ use super::{Console, Failure, Judgement, Series, environment_failed, unix_ms, wr
 const ORDER_STREAM: u64 = 0x006f_7264_6572;
 
 pub(crate) fn execute(args: &CompareArgs, console: &mut Console<'_>) -> Result<u8, Failure> {
-    let plans = args.plans(&affinity::allowed())?;
-    let (criteria, sequential) = args.criteria(&plans[0]);
-    let mut plans = plans.to_vec();
-    if args.aa {
-        let mut again = plans[0].clone();
-        "baseline-again".clone_into(&mut again.target.name);
-        plans.push(again);
-    }
     let tool = &args.common.tool;
     let against = Against::read(&tool.against)?.map(Against::refuse_unreliable).transpose()?;
-    let mut experiment = Experiment {
-        sides: Series::all(plans)?,
-        order: Vec::new(),
-        outputs: Outputs::default(),
-        paired: Vec::new(),
-        host: host::read(),
-        ignore_output: args.ignore_output,
-        criteria,
-        sequential,
-        against,
-    };
+    let mut experiment = Experiment::new(args)?;
+    experiment.against = against;
     let stop = StopFlag::install().map_err(Failure::environment)?;
     let dir = OutDir::create(
         &tool.out,
@@ -51,19 +35,19 @@ pub(crate) fn execute(args: &CompareArgs, console: &mut Console<'_>) -> Result<u
     for round in 0..rounds {
         let began = experiment.round(round, &dir, &stop, console);
         // What was measured so far is in the files, whatever became of this round.
-        let mut comparison = experiment.report(rounds, stop.count() > 0)?;
-        let enough = experiment.enough(&comparison);
+        let mut result = experiment.report(rounds, stop.count() > 0)?;
+        let enough = experiment.enough(&result);
         if enough {
-            comparison = experiment.report(round + 1, stop.count() > 0)?;
+            result = experiment.report(round + 1, stop.count() > 0)?;
         }
-        unwritten = write_failed(&dir, "comparison.json", &json::render(&comparison), console);
+        unwritten = write_failed(&dir, result.file(), &json::render(&result), console);
         for side in &experiment.sides {
             unwritten |= side.export(&dir, console);
         }
-        last = Some(comparison);
+        last = Some(result);
         if let Err(failure) = began {
             if experiment.sides.iter().any(|side| !side.rounds.is_empty()) {
-                console.print(&text::comparison(last.as_ref().expect("just made")));
+                console.print(&text::saved(last.as_ref().expect("just made")));
             }
             return Err(failure);
         }
@@ -71,42 +55,75 @@ pub(crate) fn execute(args: &CompareArgs, console: &mut Console<'_>) -> Result<u
             break;
         }
     }
-    let comparison = last.expect("there is at least one round");
-    console.print(&text::comparison(&comparison));
+    let result = last.expect("there is at least one round");
+    console.print(&text::saved(&result));
     console.progress(&format!("files: {}", dir.path().display()));
-    let again = comparison.noise.as_ref().map(|noise| noise.again.as_ref());
-    let reports = [&comparison.baseline, &comparison.optimized].into_iter().chain(again);
     let mut failed = unwritten | console.print_failed;
-    for (report, series) in reports.zip(&experiment.sides) {
+    let again = result.noise().map(|noise| noise.again.as_ref());
+    for (report, series) in result.reports().into_iter().chain(again).zip(&experiment.sides) {
         failed |= environment_failed(report, series, console);
     }
     let judgement = Judgement {
         interrupted: stop.count() > 0,
         environment_failed: failed,
         asked: true,
-        validity: comparison.validity,
+        validity: result.validity(),
         strict: tool.strict,
-        sla: comparison.sla.verdict,
-        outputs_differ: comparison.outputs_identical == Some(false),
+        sla: result.sla_verdict(),
+        outputs_differ: result.outputs_identical() == Some(false),
         on_inconclusive: tool.on_inconclusive,
     };
-    Ok(handouts.conclude("compare", Subject::Comparison(&comparison), &comparison.sla, judgement, console))
+    let verdicts = result.verdicts();
+    Ok(handouts.conclude("compare", &result, &verdicts, judgement, console))
 }
 
 struct Experiment {
-    /// Baseline, optimized, and with `--aa` the baseline again.
+    /// Baseline and optimized, or the variants.
     sides: Vec<Series>,
+    /// `--aa`: the last of `sides` is the first once more.
+    aa: bool,
     order: Vec<Vec<String>>,
-    outputs: Outputs,
-    paired: Vec<PairedRound>,
+    /// Of each side but the first.
+    beside: Vec<Beside>,
     host: Host,
     ignore_output: bool,
     criteria: Criteria,
     sequential: Option<Sequential>,
+    /// Variants are ranked; baseline and optimized are not.
+    contest: Option<Contest>,
     against: Option<Against>,
 }
 
 impl Experiment {
+    fn new(args: &CompareArgs) -> Result<Self, Failure> {
+        let mut plans = args.plans(&affinity::allowed())?;
+        let (criteria, sequential) = args.criteria(&plans[0]);
+        let variants = args.variants();
+        let contest = (!variants.is_empty()).then(|| Contest {
+            figure: args.figure(&plans[0]),
+            judged: args.judged(),
+            flags: variants.into_iter().map(|variant| variant.flags).collect(),
+        });
+        let beside = vec![Beside::default(); plans.len() - 1];
+        if args.aa {
+            let mut again = plans[0].clone();
+            again.target.name += "-again";
+            plans.push(again);
+        }
+        Ok(Self {
+            sides: Series::all(plans)?,
+            aa: args.aa,
+            order: Vec::new(),
+            beside,
+            host: host::read(),
+            ignore_output: args.ignore_output,
+            criteria,
+            sequential,
+            contest,
+            against: None,
+        })
+    }
+
     /// Measures every side once, in an order drawn from the seed.
     fn round(
         &mut self,
@@ -131,51 +148,68 @@ impl Experiment {
         let digests =
             |side: &Series| side.rounds.last().map(|r| r.recorded.digests.clone()).unwrap_or_default();
         if !self.ignore_output {
-            let [baseline, optimized] = [0, 1].map(|side| digests(&self.sides[side]));
-            self.outputs.add(round, &baseline, &optimized);
-            self.paired.extend(PairedRound::of(&baseline, &optimized));
+            let first = digests(&self.sides[0]);
+            for (beside, side) in self.beside.iter_mut().zip(&self.sides[1..]) {
+                let other = digests(side);
+                beside.outputs.add(round, &first, &other);
+                beside.paired.extend(PairedRound::of(&first, &other));
+            }
         }
         Ok(())
     }
 
     /// With `--until`: the intervals are narrow, or there have been rounds enough.
-    fn enough(&self, comparison: &Comparison) -> bool {
+    fn enough(&self, result: &Saved) -> bool {
         let rounds = self.order.len() as u32;
-        self.sequential.as_ref().is_some_and(|rule| rule.stop(rounds, &comparison.effects))
+        self.sequential.as_ref().is_some_and(|rule| match result {
+            Saved::Report(_) => true,
+            Saved::Comparison(comparison) => rule.stop(rounds, &comparison.effects),
+            Saved::Ranking(ranking) => ranking.pairs.iter().all(|pair| {
+                let effects = pair.effects.iter();
+                let effects = effects.map(|(figure, one)| (figure.clone(), one.effect.clone()));
+                rule.stop(rounds, &effects.collect())
+            }),
+        })
     }
 
     /// Of what there is; partial if that is less than `rounds` on any side.
-    fn report(&self, rounds: u32, interrupted: bool) -> Result<Comparison, Failure> {
+    fn report(&self, rounds: u32, interrupted: bool) -> Result<Saved, Failure> {
         let complete = !interrupted && self.sides.iter().all(|side| side.rounds.len() as u32 == rounds);
         let created_unix_ms = unix_ms();
         let report = |series: &Series| {
-            let rules: Vec<Rule> = series.plan.sla.iter().filter_map(|text| text.parse().ok()).collect();
             Report::new(Inputs {
                 plan: &series.plan,
                 host: &self.host,
                 rounds: &series.rounds,
                 positions: &series.positions,
-                rules: &rules,
+                rules: &gate::rules(&series.plan.sla),
                 logs: series.logs(),
                 created_unix_ms,
                 complete,
             })
         };
+        let mut reports: Vec<Report> = self.sides.iter().map(report).collect();
+        let again = if self.aa { reports.pop() } else { None };
         let design = Design {
             order: self.order.clone(),
-            outputs: self.outputs.clone(),
+            beside: self.beside.clone(),
             ignore_output: self.ignore_output,
             criteria: self.criteria,
-            paired: self.paired.clone(),
-            again: self.sides.get(2).map(report),
+            again,
             sequential: self.sequential.clone(),
         };
-        let mut comparison = Comparison::new(report(&self.sides[0]), report(&self.sides[1]), design);
+        let mut result = match &self.contest {
+            Some(contest) => Saved::Ranking(Box::new(Ranking::new(reports, contest, design))),
+            None => {
+                let [baseline, optimized] = reports.try_into().expect("there are two sides");
+                Saved::Comparison(Box::new(Comparison::new(baseline, optimized, design)))
+            }
+        };
         if let Some(against) = &self.against {
-            comparison.sla = against.judge(Subject::Comparison(&comparison), comparison.sla.clone())?;
-            comparison.sla_met = comparison.sla.verdict == SlaVerdict::Met;
+            let verdicts = against.judge(&result, result.verdicts())?;
+            result.adopt(verdicts);
         }
-        Ok(comparison)
+        Ok(result)
     }
 }
 

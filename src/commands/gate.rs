@@ -1,8 +1,8 @@
 //! `hairspring gate`: judges a saved report; measures nothing.
 
+use hairspring::analyze::gate::SlaVerdict;
 use hairspring::cli::GateArgs;
-use hairspring::report::json::Saved;
-use hairspring::report::{Subject, text};
+use hairspring::report::text;
 
 use super::against::{Against, read};
 use super::handouts::Handouts;
@@ -12,33 +12,26 @@ pub(crate) fn execute(args: &GateArgs, console: &mut Console<'_>) -> Result<u8, 
     let rules = args.rules()?;
     let against = Against::read(&args.against)?;
     let saved = read(&args.report)?;
-    let (sla, validity, outputs, reports, subject) = match &saved {
-        Saved::Report(report) => {
-            let subject = Subject::Report(report);
-            (report.judge(&rules), report.validity.verdict, None, vec![report.as_ref()], subject)
-        }
-        Saved::Comparison(c) => {
-            let (sides, subject) = (vec![&c.baseline, &c.optimized], Subject::Comparison(c));
-            (c.judge(&rules), c.validity, c.outputs_identical, sides, subject)
-        }
-    };
     let path = args.report.display();
-    let mut sla = sla.map_err(|error| Failure::environment(format!("cannot judge {path}: {error}")))?;
+    let verdicts = saved.judge(&rules);
+    let mut verdicts =
+        verdicts.map_err(|error| Failure::environment(format!("cannot judge {path}: {error}")))?;
     if let Some(against) = &against {
-        sla = against.judge(subject, sla)?;
+        verdicts = against.judge(&saved, verdicts)?;
     }
     let handouts = Handouts::open(&args.handouts)?;
-    console.print(&text::gate(&sla, &saved));
-    let nothing = reports.iter().any(|report| nothing_completed(report, console));
+    console.print(&text::gate(&verdicts, &saved));
+    let nothing = saved.reports().iter().any(|report| nothing_completed(report, console));
+    let sla = SlaVerdict::together(verdicts.iter().map(|sla| sla.verdict));
     let judgement = Judgement {
         interrupted: false,
         environment_failed: console.print_failed || nothing,
         asked: true,
-        validity,
+        validity: saved.validity(),
         strict: args.strict,
-        sla: sla.verdict,
-        outputs_differ: outputs == Some(false),
+        sla: sla.unwrap_or(SlaVerdict::NotEvaluated),
+        outputs_differ: saved.outputs_identical() == Some(false),
         on_inconclusive: args.on_inconclusive,
     };
-    Ok(handouts.conclude("gate", subject, &sla, judgement, console))
+    Ok(handouts.conclude("gate", &saved, &verdicts, judgement, console))
 }

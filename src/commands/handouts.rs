@@ -10,7 +10,8 @@ use std::path::PathBuf;
 
 use hairspring::analyze::gate::SlaReport;
 use hairspring::cli::{HandoutArgs, OnInconclusive};
-use hairspring::report::{CaseOutcome, Judged, Subject, junit, markdown};
+use hairspring::report::json::Saved;
+use hairspring::report::{CaseOutcome, Judged, junit, markdown};
 
 use super::{Console, Failure, Judgement};
 
@@ -43,8 +44,8 @@ impl Handouts {
     pub(crate) fn conclude(
         self,
         command: &str,
-        subject: Subject<'_>,
-        sla: &SlaReport,
+        saved: &Saved,
+        verdicts: &[SlaReport],
         mut judgement: Judgement,
         console: &mut Console<'_>,
     ) -> u8 {
@@ -54,7 +55,7 @@ impl Handouts {
             [(junit, junit::render as fn(&Judged<'_>) -> String), (summary, markdown::render)]
         {
             let Some((path, mut file)) = file else { continue };
-            let text = render(&judged(command, subject, sla, judgement));
+            let text = render(&judged(command, saved, verdicts, judgement));
             if let Err(error) = file.write_all(text.as_bytes()) {
                 console.warn(&format!("cannot write {}: {error}", path.display()));
                 judgement.environment_failed = true;
@@ -66,15 +67,15 @@ impl Handouts {
 
 fn judged<'a>(
     command: &'a str,
-    subject: Subject<'a>,
-    sla: &'a SlaReport,
+    saved: &'a Saved,
+    verdicts: &'a [SlaReport],
     judgement: Judgement,
 ) -> Judged<'a> {
     let exit_code = judgement.exit_code();
     Judged {
         command,
-        subject,
-        sla,
+        saved,
+        verdicts,
         exit_code,
         words: judgement.words(exit_code),
         environment_failed: judgement.environment_failed,

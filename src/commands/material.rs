@@ -1,5 +1,6 @@
 //! Reads the files that plans name, once and before any load, and notes in the plans what was in them.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::sync::Arc;
@@ -8,27 +9,28 @@ use hairspring::cli::{parse_replay, parse_requests};
 use hairspring::load::schedule::Load;
 use hairspring::load::time::Nanos;
 use hairspring::plan::{Body, Material, Outgoing, Plan};
+use hairspring::preset;
 use xxhash_rust::xxh64::{Xxh64, xxh64};
 
 use super::Failure;
 
-/// The material of `plans`, which name the same files; a replay's table is read once and shared.
+/// The material of `plans`; a replay's table is read once and shared by those that name it.
 pub(super) fn read(plans: Vec<Plan>) -> Result<Vec<(Plan, Material)>, Failure> {
-    let replay = match &plans[0].load {
-        Load::Replay { file, .. } => Some(read_replay(file)?),
-        _ => None,
-    };
+    let mut replays: HashMap<String, Replay> = HashMap::new();
     let mut all = Vec::with_capacity(plans.len());
     for mut plan in plans {
-        if let (Load::Replay { rows, digest, .. }, Some(replay)) = (&mut plan.load, &replay) {
+        let mut offsets = None;
+        if let Load::Replay { file, rows, digest } = &mut plan.load {
+            if !replays.contains_key(file) {
+                replays.insert(file.clone(), read_replay(file)?);
+            }
+            let replay = &replays[file];
             *rows = replay.offsets.len() as u64;
             digest.clone_from(&replay.digest);
+            offsets = Some(Arc::clone(&replay.offsets));
         }
         let requests = read_requests(&mut plan)?;
-        all.push((
-            plan,
-            Material { requests, replay: replay.as_ref().map(|replay| Arc::clone(&replay.offsets)) },
-        ));
+        all.push((plan, Material { requests, replay: offsets }));
     }
     Ok(all)
 }
@@ -36,7 +38,10 @@ pub(super) fn read(plans: Vec<Plan>) -> Result<Vec<(Plan, Material)>, Failure> {
 fn read_requests(plan: &mut Plan) -> Result<Vec<Outgoing>, Failure> {
     if let Some(mix) = &mut plan.mix {
         let failed = |why: String| Failure::environment(format!("--requests {}: {why}", mix.file));
-        let bytes = std::fs::read(&mix.file).map_err(|error| failed(error.to_string()))?;
+        let bytes = match preset::mix_lines(&mix.file) {
+            Some(lines) => lines.into_bytes(),
+            None => std::fs::read(&mix.file).map_err(|error| failed(error.to_string()))?,
+        };
         let requests = parse_requests(&bytes, &plan.request.headers).map_err(failed)?;
         mix.digest = format!("{:016x}", xxh64(&bytes, 0));
         mix.requests = requests.iter().map(Outgoing::row).collect();

@@ -23,6 +23,7 @@ pub(crate) mod compare;
 pub(crate) mod gate;
 mod handouts;
 mod material;
+pub(crate) mod presets;
 pub(crate) mod run;
 
 /// Why a command ends without a judgement.

@@ -1,9 +1,10 @@
-//! `hairspring run`: one target, one round.
+//! `hairspring run`: one target, in one round or several.
 
-use hairspring::analyze::gate::Rule;
+use hairspring::analyze::gate;
 use hairspring::cli::RunArgs;
 use hairspring::output::OutDir;
-use hairspring::report::{Inputs, Report, Subject, json, text};
+use hairspring::report::json::{self, Saved};
+use hairspring::report::{Inputs, Report, text};
 use hairspring::sys::signal::StopFlag;
 use hairspring::sys::{affinity, host};
 
@@ -21,9 +22,17 @@ pub(crate) fn execute(args: &RunArgs, console: &mut Console<'_>) -> Result<u8, F
     let handouts = Handouts::open(&tool.handouts)?;
     let host = host::read();
     console.progress(&format!("measuring: {}", series.plan.load_in_words()));
-    series.measure(&dir, 0, &stop)?;
-    let rules: Vec<Rule> = series.plan.sla.iter().filter_map(|text| text.parse().ok()).collect();
-    let mut report = Report::new(Inputs {
+    for round in 0..series.plan.rounds {
+        if round > 0 {
+            console.progress(&format!("round {} of {}", round + 1, series.plan.rounds));
+        }
+        series.measure(&dir, 0, &stop)?;
+        if stop.count() > 0 {
+            break;
+        }
+    }
+    let rules = gate::rules(&series.plan.sla);
+    let report = Report::new(Inputs {
         plan: &series.plan,
         host: &host,
         rounds: &series.rounds,
@@ -31,25 +40,30 @@ pub(crate) fn execute(args: &RunArgs, console: &mut Console<'_>) -> Result<u8, F
         rules: &rules,
         logs: series.logs(),
         created_unix_ms: unix_ms(),
-        complete: stop.count() == 0,
+        complete: series.rounds.len() == series.plan.rounds as usize,
     });
+    let mut saved = Saved::Report(Box::new(report));
     if let Some(against) = &against {
-        report.sla = against.judge(Subject::Report(&report), report.sla.clone())?;
+        let verdicts = against.judge(&saved, saved.verdicts())?;
+        saved.adopt(verdicts);
     }
-    let mut failed = write_failed(&dir, "report.json", &json::render(&report), console);
+    let mut failed = write_failed(&dir, saved.file(), &json::render(&saved), console);
     failed |= series.export(&dir, console);
-    console.print(&text::run(&report));
-    failed |= environment_failed(&report, &series, console) | console.print_failed;
-    console.progress(&format!("report: {}", dir.file("report.json").display()));
+    console.print(&text::saved(&saved));
+    for report in saved.reports() {
+        failed |= environment_failed(report, &series, console) | console.print_failed;
+    }
+    let verdicts = saved.verdicts();
+    console.progress(&format!("report: {}", dir.file(saved.file()).display()));
     let judgement = Judgement {
         interrupted: stop.count() > 0,
         environment_failed: failed,
-        asked: !report.sla.rules.is_empty() || tool.strict,
-        validity: report.validity.verdict,
+        asked: verdicts.iter().any(|sla| !sla.rules.is_empty()) || tool.strict,
+        validity: saved.validity(),
         strict: tool.strict,
-        sla: report.sla.verdict,
+        sla: saved.sla_verdict(),
         outputs_differ: false,
         on_inconclusive: tool.on_inconclusive,
     };
-    Ok(handouts.conclude("run", Subject::Report(&report), &report.sla, judgement, console))
+    Ok(handouts.conclude("run", &saved, &verdicts, judgement, console))
 }

@@ -77,20 +77,27 @@ pub struct Noise {
     pub effects: BTreeMap<String, Effect>,
 }
 
-/// How two sides were compared.
+/// The requests of one side beside those of the first, over the rounds.
+#[derive(Debug, Clone, Default)]
+pub struct Beside {
+    /// The comparison of answers.
+    pub outputs: Outputs,
+    /// Requests on both sides, by round.
+    pub paired: Vec<PairedRound>,
+}
+
+/// How sides were compared.
 #[derive(Debug, Default)]
 pub struct Design {
     /// In which order the variants were measured in each round.
     pub order: Vec<Vec<String>>,
-    /// The comparison of answers.
-    pub outputs: Outputs,
+    /// Each side but the first, beside the first.
+    pub beside: Vec<Beside>,
     /// Answers were not to be compared.
     pub ignore_output: bool,
     /// What makes a difference.
     pub criteria: Criteria,
-    /// Requests on both sides, by round.
-    pub paired: Vec<PairedRound>,
-    /// `--aa`: the second baseline.
+    /// `--aa`: the first side once more.
     pub again: Option<Report>,
     /// `--until`
     pub sequential: Option<Sequential>,
@@ -99,7 +106,8 @@ pub struct Design {
 impl Comparison {
     /// From the two reports, which were made over the same rounds.
     pub fn new(baseline: Report, optimized: Report, design: Design) -> Self {
-        let Design { order, outputs, ignore_output, criteria, paired, again, sequential } = design;
+        let Design { order, beside, ignore_output, criteria, again, sequential } = design;
+        let Beside { outputs, paired } = beside.into_iter().next().unwrap_or_default();
         let against_baseline = |other: &Report| -> Vec<(Figures, Figures)> {
             let rounds = baseline.rounds.iter().zip(&other.rounds);
             rounds.map(|(b, o)| (b.response_ns.clone(), o.response_ns.clone())).collect()
@@ -121,8 +129,8 @@ impl Comparison {
         let again = noise.as_ref().map_or(Verdict::Valid, |noise| noise.again.validity.verdict);
         let worse = baseline.validity.verdict.max(optimized.validity.verdict).max(again);
         let partial = baseline.partial || optimized.partial;
-        let rules: Vec<Rule> = optimized.plan.sla.iter().filter_map(|text| text.parse().ok()).collect();
-        let sla = refusal(&rules, partial, worse).unwrap_or_else(|| optimized.sla.clone());
+        let sla = refusal(&gate::rules(&optimized.plan.sla), partial, worse)
+            .unwrap_or_else(|| optimized.sla.clone());
         Self {
             schema: COMPARISON_SCHEMA.to_owned(),
             tool: Tool::this(),
@@ -171,7 +179,7 @@ impl Comparison {
 
 /// Why nothing follows from the comparison, if that is so. An invalid baseline makes no optimized side wrong, but it makes
 /// the comparison wrong.
-fn unfit(partial: bool, worse: Verdict) -> Option<&'static str> {
+pub(super) fn unfit(partial: bool, worse: Verdict) -> Option<&'static str> {
     match worse {
         _ if partial => Some("the comparison is partial"),
         Verdict::Invalid => Some("one side of the comparison is INVALID"),
@@ -180,7 +188,7 @@ fn unfit(partial: bool, worse: Verdict) -> Option<&'static str> {
 }
 
 /// The gate of a comparison that cannot be judged.
-fn refusal(rules: &[Rule], partial: bool, worse: Verdict) -> Option<SlaReport> {
+pub(super) fn refusal(rules: &[Rule], partial: bool, worse: Verdict) -> Option<SlaReport> {
     let why = unfit(partial, worse)?;
     let nothing = Tally::default();
     Some(gate::evaluate(rules, &measured(&nothing, &Responses(&nothing)), Err(why.to_owned())))

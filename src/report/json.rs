@@ -9,7 +9,9 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer};
 use serde::{Deserialize, Serialize};
 
-use super::{COMPARISON_SCHEMA, Comparison, REPORT_SCHEMA, Report};
+use super::{COMPARISON_SCHEMA, Comparison, Noise, RANKING_SCHEMA, REPORT_SCHEMA, Ranking, Report};
+use crate::analyze::gate::{Relative, Rule, SlaReport, SlaVerdict};
+use crate::analyze::validity::Verdict;
 use crate::load::time::Nanos;
 use crate::record::{Batch, Batches, Distribution, RANGE_MAX, Tally};
 
@@ -53,7 +55,9 @@ pub enum BadReport {
     #[error("it is not a report of this version: {0}")]
     Json(#[from] serde_json::Error),
     /// Another schema.
-    #[error("its schema is {0}; this program reads {REPORT_SCHEMA} and {COMPARISON_SCHEMA}")]
+    #[error(
+        "its schema is {0}; this program reads {REPORT_SCHEMA}, {COMPARISON_SCHEMA} and {RANKING_SCHEMA}"
+    )]
     Schema(String),
     /// A histogram is missing or broken.
     #[error("its histogram `{0}` is missing or damaged")]
@@ -63,23 +67,136 @@ pub enum BadReport {
     Inconsistent,
 }
 
-/// A report or a comparison, as files hold it.
-#[derive(Debug)]
+/// What was measured, as files hold it.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
 pub enum Saved {
     /// `report.json`.
     Report(Box<Report>),
     /// `comparison.json`.
     Comparison(Box<Comparison>),
+    /// `ranking.json`.
+    Ranking(Box<Ranking>),
 }
 
 impl Saved {
-    /// Reads either; the schema says which.
+    /// Reads any; the schema says which.
     pub fn parse(bytes: &[u8]) -> Result<Self, BadReport> {
         let value: serde_json::Value = serde_json::from_slice(bytes)?;
         match value["schema"].as_str() {
             Some(REPORT_SCHEMA) => Ok(Self::Report(Box::new(serde_json::from_value(value)?))),
             Some(COMPARISON_SCHEMA) => Ok(Self::Comparison(Box::new(serde_json::from_value(value)?))),
+            Some(RANKING_SCHEMA) => Ok(Self::Ranking(Box::new(serde_json::from_value(value)?))),
             other => Err(BadReport::Schema(other.unwrap_or("missing").to_owned())),
+        }
+    }
+
+    /// What was measured, in its order.
+    pub fn reports(&self) -> Vec<&Report> {
+        match self {
+            Self::Report(report) => vec![report],
+            Self::Comparison(comparison) => vec![&comparison.baseline, &comparison.optimized],
+            Self::Ranking(ranking) => ranking.variants.iter().map(|variant| &variant.report).collect(),
+        }
+    }
+
+    /// The worst of them.
+    pub fn validity(&self) -> Verdict {
+        match self {
+            Self::Report(report) => report.validity.verdict,
+            Self::Comparison(comparison) => comparison.validity,
+            Self::Ranking(ranking) => ranking.validity,
+        }
+    }
+
+    /// Whether the answers were the same, where that is known.
+    pub fn outputs_identical(&self) -> Option<bool> {
+        match self {
+            Self::Report(_) => None,
+            Self::Comparison(comparison) => comparison.outputs_identical,
+            Self::Ranking(ranking) => ranking.outputs_identical,
+        }
+    }
+
+    /// The file it stands in.
+    pub fn file(&self) -> &'static str {
+        match self {
+            Self::Report(_) => "report.json",
+            Self::Comparison(_) => "comparison.json",
+            Self::Ranking(_) => "ranking.json",
+        }
+    }
+
+    /// The verdict of its own gate.
+    pub fn sla_verdict(&self) -> SlaVerdict {
+        match self {
+            Self::Report(report) => report.sla.verdict,
+            Self::Comparison(comparison) => comparison.sla.verdict,
+            Self::Ranking(ranking) => ranking.sla_verdict,
+        }
+    }
+
+    /// `--aa`: the first side against itself.
+    pub fn noise(&self) -> Option<&Noise> {
+        match self {
+            Self::Report(_) => None,
+            Self::Comparison(comparison) => comparison.noise.as_ref(),
+            Self::Ranking(ranking) => ranking.noise.as_ref(),
+        }
+    }
+
+    /// What a gate judges: the report; of a comparison, the optimized side; of a ranking, the variants that were to be judged.
+    pub fn judged(&self) -> Vec<&Report> {
+        match self {
+            Self::Report(report) => vec![report],
+            Self::Comparison(comparison) => vec![&comparison.optimized],
+            Self::Ranking(ranking) => ranking.judged().map(|variant| &variant.report).collect(),
+        }
+    }
+
+    /// The verdicts of its own gates, one for each of those.
+    pub fn verdicts(&self) -> Vec<SlaReport> {
+        match self {
+            Self::Report(report) => vec![report.sla.clone()],
+            Self::Comparison(comparison) => vec![comparison.sla.clone()],
+            Self::Ranking(ranking) => ranking.judged().map(|variant| variant.sla.clone()).collect(),
+        }
+    }
+
+    /// Takes these verdicts for its own.
+    pub fn adopt(&mut self, mut verdicts: Vec<SlaReport>) {
+        match self {
+            Self::Report(report) => report.sla = verdicts.remove(0),
+            Self::Comparison(comparison) => {
+                comparison.sla = verdicts.remove(0);
+                comparison.sla_met = comparison.sla.verdict == SlaVerdict::Met;
+            }
+            Self::Ranking(ranking) => ranking.adopt(verdicts),
+        }
+    }
+
+    /// Judges each of those by other rules.
+    pub fn judge(&self, rules: &[Rule]) -> Result<Vec<SlaReport>, BadReport> {
+        match self {
+            Self::Report(report) => Ok(vec![report.judge(rules)?]),
+            Self::Comparison(comparison) => Ok(vec![comparison.judge(rules)?]),
+            Self::Ranking(ranking) => ranking.judge(rules),
+        }
+    }
+
+    /// Judges each of those against an earlier report; these verdicts join theirs.
+    pub fn judge_against(
+        &self,
+        baseline: &Report,
+        rules: &[Relative],
+        mut verdicts: Vec<SlaReport>,
+    ) -> Result<Vec<SlaReport>, BadReport> {
+        match self {
+            Self::Report(report) => Ok(vec![report.judge_against(baseline, rules, verdicts.remove(0))?]),
+            Self::Comparison(comparison) => {
+                Ok(vec![comparison.judge_against(baseline, rules, verdicts.remove(0))?])
+            }
+            Self::Ranking(ranking) => ranking.judge_against(baseline, rules, verdicts),
         }
     }
 }

@@ -3,20 +3,14 @@
 //! An outcome here says the same as the exit code, with one exception: that the optimized side is slower is a failed case,
 //! though only rules decide the exit code. No forms: those are in `markdown` and `junit`.
 
+use super::json::Saved;
+use super::text::Answers;
 use super::{Comparison, Report};
-use crate::analyze::gate::{SlaReport, SlaVerdict};
+use crate::analyze::compare::Outputs;
+use crate::analyze::gate::{RuleReport, SlaReport, SlaVerdict};
 use crate::analyze::paired::{Difference, Effect};
 use crate::analyze::summary::TABLED;
 use crate::analyze::validity::{Level, Validity, Verdict};
-
-/// What was judged.
-#[derive(Debug, Clone, Copy)]
-pub enum Subject<'a> {
-    /// One target.
-    Report(&'a Report),
-    /// Baseline against optimized; rules are about the optimized side.
-    Comparison(&'a Comparison),
-}
 
 /// A command's judgement, for readers that see no terminal.
 #[derive(Debug, Clone, Copy)]
@@ -24,9 +18,9 @@ pub struct Judged<'a> {
     /// `run`, `compare` or `gate`.
     pub command: &'a str,
     /// What was judged.
-    pub subject: Subject<'a>,
-    /// The rules and what became of them; those against a baseline too.
-    pub sla: &'a SlaReport,
+    pub saved: &'a Saved,
+    /// The rules and what became of them, those against a baseline too: one for each report that is judged.
+    pub verdicts: &'a [SlaReport],
     /// The exit code.
     pub exit_code: u8,
     /// The exit code in words.
@@ -63,25 +57,39 @@ pub(super) struct Case {
 }
 
 impl<'a> Judged<'a> {
-    /// The reports behind it, the judged one last.
-    pub(super) fn reports(&self) -> Vec<&'a Report> {
-        match self.subject {
-            Subject::Report(report) => vec![report],
-            Subject::Comparison(comparison) => vec![&comparison.baseline, &comparison.optimized],
-        }
-    }
-
     /// All cases, in the order in which a reader wants them.
     pub(super) fn cases(&self) -> Vec<Case> {
         let mut cases = vec![self.environment()];
-        let mut sides = self.reports();
-        if let Subject::Comparison(Comparison { noise: Some(noise), .. }) = self.subject {
-            sides.push(&noise.again);
+        let again = self.saved.noise().map(|noise| noise.again.as_ref());
+        cases.extend(self.saved.reports().into_iter().chain(again).map(|report| self.validity(report)));
+        let judged = self.saved.judged();
+        for (report, sla) in judged.iter().zip(self.verdicts) {
+            let whose =
+                if judged.len() > 1 { format!("{}: ", report.plan.target.name) } else { String::new() };
+            cases.extend(sla.rules.iter().map(|rule| self.rule(&whose, rule)));
         }
-        cases.extend(sides.into_iter().map(|report| self.validity(report)));
-        cases.extend(self.sla.rules.iter().map(|rule| Case {
+        match self.saved {
+            Saved::Report(_) => {}
+            Saved::Comparison(comparison) => {
+                cases.push(answers("", &comparison.outputs, comparison.outputs_identical));
+                cases.extend(effects(comparison));
+            }
+            Saved::Ranking(ranking) => {
+                let beside =
+                    ranking.variants.iter().filter_map(|variant| Some((variant, variant.outputs.as_ref()?)));
+                cases.extend(
+                    beside
+                        .map(|(v, outputs)| answers(&format!("{}: ", v.name), outputs, v.outputs_identical)),
+                );
+            }
+        }
+        cases
+    }
+
+    fn rule(&self, whose: &str, rule: &RuleReport) -> Case {
+        Case {
             group: "sla",
-            name: rule.rule.clone(),
+            name: format!("{whose}{}", rule.rule),
             outcome: match rule.verdict {
                 SlaVerdict::Met => CaseOutcome::Passed,
                 SlaVerdict::NotMet => CaseOutcome::Failed,
@@ -89,12 +97,7 @@ impl<'a> Judged<'a> {
                 SlaVerdict::NotEvaluated => CaseOutcome::Skipped,
             },
             reason: rule.reason.clone(),
-        }));
-        if let Subject::Comparison(comparison) = self.subject {
-            cases.push(answers(comparison));
-            cases.extend(effects(comparison));
         }
-        cases
     }
 
     fn environment(&self) -> Case {
@@ -135,14 +138,14 @@ fn findings(validity: &Validity) -> String {
     std::iter::once(verdict.to_owned()).chain(found).collect::<Vec<_>>().join(". ")
 }
 
-fn answers(comparison: &Comparison) -> Case {
-    let outcome = match comparison.outputs_identical {
+fn answers(whose: &str, outputs: &Outputs, identical: Option<bool>) -> Case {
+    let outcome = match identical {
         Some(true) => CaseOutcome::Passed,
         Some(false) => CaseOutcome::Failed,
         None => CaseOutcome::Skipped,
     };
-    let reason = super::text::outputs(comparison);
-    Case { group: "answers", name: "answers are identical".to_owned(), outcome, reason }
+    let reason = Answers(outputs, identical).to_string();
+    Case { group: "answers", name: format!("{whose}answers are identical"), outcome, reason }
 }
 
 /// One for each figure that the comparison's page shows, and one for the paired requests.

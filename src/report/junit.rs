@@ -18,7 +18,7 @@ use super::judged::{Case, CaseOutcome, Judged};
 pub fn render(judged: &Judged<'_>) -> String {
     let cases = judged.cases();
     let count = |outcome| cases.iter().filter(|case| case.outcome == outcome).count();
-    let seconds: f64 = judged.reports().iter().map(|report| report.elapsed_ns.as_secs()).sum();
+    let seconds: f64 = judged.saved.reports().iter().map(|report| report.elapsed_ns.as_secs()).sum();
     let totals = format!(
         "tests=\"{}\" failures=\"{}\" errors=\"{}\" skipped=\"{}\" time=\"{seconds:.3}\"",
         cases.len(),

@@ -6,7 +6,8 @@
 use std::fmt::Write;
 
 use super::Report;
-use super::judged::{Case, CaseOutcome, Judged, Subject};
+use super::json::Saved;
+use super::judged::{Case, CaseOutcome, Judged};
 use super::text;
 use crate::analyze::summary::TABLED;
 
@@ -19,16 +20,21 @@ pub fn render(judged: &Judged<'_>) -> String {
         _ => "⚠️",
     };
     let _ = writeln!(page, "## {mark} hairspring {}: {}\n", judged.command, escaped(judged.words));
-    for report in judged.reports() {
+    for report in judged.saved.reports() {
         let name = escaped(&report.plan.target.name);
         let _ = writeln!(page, "- **{name}**: {}", escaped(&text::target(&report.plan)));
     }
-    if let Some(report) = judged.reports().first() {
+    if let Some(report) = judged.saved.reports().first() {
         let _ = writeln!(page, "- **load**: {}\n", escaped(&report.plan.load_in_words()));
     }
-    responses(&mut page, &judged.reports());
-    if let Subject::Comparison(comparison) = judged.subject {
-        let _ = writeln!(page, "{}\n", escaped(&comparison.conclusion));
+    responses(&mut page, &judged.saved.reports());
+    let conclusion = match judged.saved {
+        Saved::Report(_) => None,
+        Saved::Comparison(comparison) => Some(&comparison.conclusion),
+        Saved::Ranking(ranking) => Some(&ranking.conclusion),
+    };
+    if let Some(conclusion) = conclusion {
+        let _ = writeln!(page, "{}\n", escaped(conclusion));
     }
     page.push_str("| judged | | why |\n|---|---|---|\n");
     for Case { name, outcome, reason, .. } in judged.cases() {

@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::analyze::attribution::{self, Evidence};
 use crate::analyze::diagnose::{self, Diagnosis};
-use crate::analyze::gate::{self, Relative, Rule, RuleReport, SlaReport};
+use crate::analyze::gate::{self, Measured, Relative, Rule, RuleReport, SlaReport};
 use crate::analyze::intervals::{self as certainty, Interval};
+use crate::analyze::scenario::{self, Findings};
 use crate::analyze::stats::Percentile;
 use crate::analyze::summary::{Figures, Responses, measured, throughput};
 use crate::analyze::theory::{self, Theory};
@@ -31,17 +32,21 @@ mod kernel;
 pub mod markdown;
 mod mix;
 mod probe;
+mod ranking;
 mod round;
+pub mod system;
 pub mod text;
 
-pub use comparison::{COMPARISON_SCHEMA, Comparison, Design, Noise};
+pub use comparison::{Beside, COMPARISON_SCHEMA, Comparison, Design, Noise};
 use intervals::Intervals;
 use json::{SavedBatch, SavedHistogram};
-pub use judged::{CaseOutcome, Judged, Subject};
+pub use judged::{CaseOutcome, Judged};
 pub use kernel::Kernel;
 pub use mix::TemplateRow;
 pub use probe::{Beyond, ProbeReport};
+pub use ranking::{Contest, RANKING_SCHEMA, RankedVariant, Ranking};
 pub use round::{Lateness, RoundReport, ThreadRow};
+use system::SystemReport;
 
 /// The version of [`Report`].
 pub const REPORT_SCHEMA: &str = "hairspring.report/1";
@@ -112,6 +117,9 @@ pub struct Report {
     /// Findings about the run.
     #[serde(default)]
     pub diagnosis: Option<Diagnosis>,
+    /// What the preset asks, and the answers; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scenario: Option<Findings>,
     /// How far the instrument believes itself.
     pub validity: Validity,
     /// The gate.
@@ -123,6 +131,9 @@ pub struct Report {
     /// The run in slices of time.
     #[serde(default)]
     pub intervals: Intervals,
+    /// What the system monitor saw; null where it was off.
+    #[serde(default)]
+    pub system: Option<SystemReport>,
     /// Percentiles are at most this share of themselves away from what was recorded.
     #[serde(default)]
     pub histogram_error: f64,
@@ -231,7 +242,10 @@ impl Report {
         let partial = !complete || rounds.iter().any(|round| round.interrupted);
         let validity = validity::judge(plan, host, rounds, &tally, &gate::percentiles(rules));
         let responses = Responses(&tally);
-        let sla = gate::evaluate(rules, &measured(&tally, &responses), evaluable(partial, &validity));
+        let system = SystemReport::of(rounds);
+        let figures = system.as_ref().map(|system| &system.figures);
+        let measured = Measured { system: figures, ..measured(&tally, &responses) };
+        let sla = gate::evaluate(rules, &measured, evaluable(partial, &validity));
         let per_driver = |f: fn(&crate::load::driver::DriverCounts) -> u64| -> u64 {
             rounds.iter().flat_map(|r| &r.threads).map(|t| f(&t.counts.driver)).sum()
         };
@@ -272,6 +286,7 @@ impl Report {
             evidence: attribution::evidence(plan, rounds, &tally),
             theory: Some(theory::theory(plan, rounds, &tally)),
             diagnosis: Some(diagnose::diagnose(plan, rounds)),
+            scenario: scenario::findings(plan, rounds, &tally, validity.verdict),
             validity,
             sla,
             rounds: rounds
@@ -281,6 +296,7 @@ impl Report {
                 .collect(),
             logs,
             intervals: Intervals::of(rounds),
+            system,
             histogram_error: RELATIVE_ERROR,
             histograms: json::save(&tally),
             batches: json::save_batches(&tally.batches),
@@ -333,7 +349,8 @@ impl Report {
         let tally = self.tally()?;
         let responses = Responses(&tally);
         let evaluable = self.evaluable(&tally, &gate::percentiles(rules));
-        Ok(gate::evaluate(rules, &measured(&tally, &responses), evaluable))
+        let system = self.system.as_ref().map(|system| &system.figures);
+        Ok(gate::evaluate(rules, &Measured { system, ..measured(&tally, &responses) }, evaluable))
     }
 
     /// Whether rules on these percentiles may be judged.
@@ -357,7 +374,7 @@ impl Report {
     }
 
     /// The verdicts against an earlier report, and whether both may be judged.
-    fn regressions(
+    pub(super) fn regressions(
         &self,
         baseline: &Self,
         rules: &[Relative],

@@ -41,6 +41,9 @@ pub struct RoundReport {
     pub addresses: Vec<String>,
     /// The server's line when it was ready.
     pub server: Option<serde_json::Value>,
+    /// From the start of a server of ours to its readiness.
+    #[serde(default)]
+    pub startup_ns: Option<Nanos>,
     /// Time the hypervisor took from the client's processors.
     pub steal_ns: Option<Nanos>,
     /// Each client thread.
@@ -131,6 +134,7 @@ impl RoundReport {
             throughput_per_s: throughput(tally).per_s(),
             addresses: round.addresses.iter().map(ToString::to_string).collect(),
             server: round.server_ready.clone(),
+            startup_ns: round.server_facts.startup,
             steal_ns: round.steal,
             threads: round.threads.iter().map(ThreadRow::of).collect(),
             helpers: round.helpers.clone(),

@@ -5,10 +5,15 @@ use std::fmt::Write;
 mod comparison;
 mod instrument;
 mod models;
+mod ranking;
+mod scenario;
+mod system;
 
+pub(super) use comparison::Answers;
 pub use comparison::comparison;
-pub(super) use comparison::outputs;
 use instrument::{engine, instrument, validity};
+
+pub use ranking::ranking;
 
 use super::json::Saved;
 use super::{Beyond, LogFile, Report};
@@ -57,9 +62,11 @@ pub fn run(report: &Report) -> String {
         );
     }
     mix(&mut text, report);
+    scenario::scenario(&mut text, report.scenario.as_ref());
     evidence(&mut text, report);
     models::theory(&mut text, report.theory.as_ref());
     models::diagnosis(&mut text, report.diagnosis.as_ref());
+    system::system(&mut text, report);
     instrument(&mut text, report);
     validity(&mut text, "validity", &report.validity);
     sla(&mut text, "SLA", &report.sla);
@@ -67,19 +74,38 @@ pub fn run(report: &Report) -> String {
     text
 }
 
-/// The verdict of rules on a saved report; of a comparison, on its optimized side.
-pub fn gate(sla_report: &SlaReport, saved: &Saved) -> String {
+/// The page of what was measured.
+pub fn saved(saved: &Saved) -> String {
+    match saved {
+        Saved::Report(report) => run(report),
+        Saved::Comparison(measured) => comparison(measured),
+        Saved::Ranking(measured) => ranking(measured),
+    }
+}
+
+/// The verdicts of rules on what was saved.
+pub fn gate(verdicts: &[SlaReport], saved: &Saved) -> String {
     let mut text = String::new();
-    let report = match saved {
-        Saved::Report(report) => report,
+    match saved {
+        Saved::Report(_) => {}
         Saved::Comparison(comparison) => {
-            let _ = writeln!(text, "{}", outputs(comparison));
-            validity(&mut text, "validity of baseline", &comparison.baseline.validity);
-            &comparison.optimized
+            let _ = writeln!(text, "{}", Answers(&comparison.outputs, comparison.outputs_identical));
         }
-    };
-    validity(&mut text, &format!("validity of {}", report.plan.target.name), &report.validity);
-    sla(&mut text, &pooled(&report.plan.target.name, report), sla_report);
+        Saved::Ranking(ranking) => {
+            for variant in &ranking.variants {
+                if let Some(outputs) = &variant.outputs {
+                    let answers = Answers(outputs, variant.outputs_identical);
+                    let _ = writeln!(text, "{}: {answers}", variant.name);
+                }
+            }
+        }
+    }
+    for report in saved.reports() {
+        validity(&mut text, &format!("validity of {}", report.plan.target.name), &report.validity);
+    }
+    for (report, sla_report) in saved.judged().into_iter().zip(verdicts) {
+        sla(&mut text, &pooled(&report.plan.target.name, report), sla_report);
+    }
     text
 }
 

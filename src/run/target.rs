@@ -8,13 +8,20 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::RunError;
+use crate::engine::Clock;
 use crate::load::rng::mix;
+use crate::load::time::Nanos;
 use crate::plan::{Plan, Server, Stub, Target, Url};
 use crate::sys::affinity;
+use crate::sys::clock::Monotonic;
 use crate::sys::server::{self, ServerProcess};
 use crate::sys::signal::StopFlag;
 
 const PROBE_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a stub may be starting, and how often it is asked.
+const STARTUP_PATIENCE: Nanos = Nanos::from_secs(60);
+const STARTUP_PAUSE: Duration = Duration::from_millis(5);
+const STARTUP_PATH: &str = "/health/startup";
 /// Where the stub answers.
 const STUB_PATH: &str = "/v1/infer";
 
@@ -24,6 +31,8 @@ pub(super) struct Running {
     pub(super) url: Url,
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) ready: Option<Value>,
+    /// From its start to its readiness, if it was ours to start.
+    pub(super) startup: Option<Nanos>,
 }
 
 pub(super) fn start_server(
@@ -34,6 +43,8 @@ pub(super) fn start_server(
     stop: &StopFlag,
 ) -> Result<Running, RunError> {
     let Target { name, url, server } = &plan.target;
+    let began = Monotonic.now();
+    let since = || Some(Monotonic.now().saturating_sub(began));
     if let Server::Stub(stub) = server {
         let program = std::env::current_exe()
             .map_err(|source| RunError::Instrument { what: "cannot find our own program", source })?;
@@ -45,22 +56,46 @@ pub(super) fn start_server(
         })?;
         let target = url.as_ref().map_or(STUB_PATH, |url| &url.target).to_owned();
         let url = Url { host: address.ip().to_string(), port: address.port(), target };
-        return Ok(Running { process: Some(process), url, addresses: vec![address], ready: Some(ready) });
+        // It listens before it serves, as real ones do; a stub without a start-up time has told all by its line.
+        if ready["behavior"]["startup_delay_ns"].as_u64().is_some_and(|delay| delay > 0) {
+            await_startup(address, stop);
+        }
+        let startup = since();
+        return Ok(Running {
+            process: Some(process),
+            url,
+            addresses: vec![address],
+            ready: Some(ready),
+            startup,
+        });
     }
     let url = url.clone().expect("only a stub has no URL of its own");
     let process = match server {
-        Server::Command { command, cpus, ready_timeout } => {
+        Server::Command { command, cpus, clean_env, ready_timeout } => {
             let answers = || answers(&url, addresses);
             if answers() {
                 return Err(RunError::Occupied(url.to_string(), name.clone()));
             }
             let patience = Duration::from_nanos(ready_timeout.0);
             let cancelled = || stop.count() > 0;
-            Some(ServerProcess::start_command(command, cpus, output, patience, answers, cancelled)?)
+            Some(ServerProcess::start_command(
+                command, cpus, *clean_env, output, patience, answers, cancelled,
+            )?)
         }
         _ => None,
     };
-    Ok(Running { process, url, addresses: addresses.to_vec(), ready: None })
+    let startup = process.as_ref().and_then(|_| since());
+    Ok(Running { process, url, addresses: addresses.to_vec(), ready: None, startup })
+}
+
+/// Until `/health/startup` is answered 200; a server that never says so is measured as it is.
+fn await_startup(address: SocketAddr, stop: &StopFlag) {
+    let until = Monotonic.now() + STARTUP_PATIENCE;
+    let started =
+        || server::get(address, "localhost", STARTUP_PATH, PROBE_PATIENCE).is_ok_and(|(s, _)| s == 200);
+    while Monotonic.now() < until && stop.count() == 0 && !started() {
+        std::thread::sleep(STARTUP_PAUSE);
+    }
 }
 
 pub(super) fn answers(url: &Url, addresses: &[SocketAddr]) -> bool {
@@ -86,10 +121,10 @@ pub fn stub_args(stub: &Stub, name: &str, index: u32) -> Vec<String> {
     args
 }
 
-/// `stamps.csv` of a comparison becomes `stamps-baseline-r0.csv`; of a plain run it stays as it is.
+/// `stamps.csv` of a comparison becomes `stamps-baseline-r0.csv`; of the first round of a plain run it stays as it is.
 fn server_log_path(path: &str, name: &str, index: u32) -> PathBuf {
     let path = Path::new(path);
-    if name == "target" {
+    if name == "target" && index == 0 {
         return path.to_owned();
     }
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();

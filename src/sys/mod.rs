@@ -6,6 +6,7 @@ pub mod alloc;
 pub mod clock;
 pub mod helper;
 pub mod host;
+pub mod monitor;
 pub mod server;
 pub mod signal;
 pub mod socket;

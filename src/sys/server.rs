@@ -107,9 +107,11 @@ impl ServerProcess {
     }
 
     /// Starts a command of the user's by `sh -c`, pinned to `cpus`, and waits until `probe` succeeds or `cancelled`.
+    /// `clean_env`: of our environment it gets PATH alone.
     pub fn start_command(
         shell_text: &str,
         cpus: &[usize],
+        clean_env: bool,
         output: &Path,
         patience: Duration,
         probe: impl Fn() -> bool,
@@ -117,6 +119,9 @@ impl ServerProcess {
     ) -> Result<Self, ServerError> {
         let mut command = Command::new("sh");
         command.args(["-c", shell_text]);
+        if clean_env {
+            command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+        }
         let mut server = Self::spawn(command, shell_text.to_owned(), output, cpus, true)?;
         let began = Instant::now();
         while began.elapsed() < patience {
@@ -132,6 +137,11 @@ impl ServerProcess {
             std::thread::sleep(PROBE_PAUSE);
         }
         Err(server.not_ready(patience))
+    }
+
+    /// Of its first process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// False once it has ended by itself.
@@ -196,7 +206,11 @@ impl ServerProcess {
     /// The last lines it printed since this start.
     fn said(&self) -> String {
         let text = tail(&self.output, self.output_from).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
+        // It goes to a terminal, which it must not steer.
+        let text: String = String::from_utf8_lossy(&text)
+            .chars()
+            .map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c })
+            .collect();
         let lines: Vec<&str> = text.lines().collect();
         let last = lines[lines.len().saturating_sub(5)..].join("\n  ");
         if last.is_empty() { String::new() } else { format!("; it said:\n  {last}") }
@@ -277,6 +291,7 @@ mod tests {
         let error = ServerProcess::start_command(
             "echo no such port; exit 3",
             &[],
+            false,
             &path,
             STUB_READY,
             || false,
@@ -292,7 +307,8 @@ mod tests {
         let path = output();
         let said = || std::fs::read_to_string(output()).is_ok_and(|text| text.ends_with('\n'));
         let command = "sleep 100 & echo $!; wait";
-        let server = ServerProcess::start_command(command, &[], &path, STUB_READY, said, || false).unwrap();
+        let server =
+            ServerProcess::start_command(command, &[], false, &path, STUB_READY, said, || false).unwrap();
         let grandchild: i32 = std::fs::read_to_string(&path).unwrap().trim().parse().unwrap();
         server.stop(|| false).unwrap();
         let state = || std::fs::read_to_string(format!("/proc/{grandchild}/stat")).unwrap_or_default();

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::behavior::Behavior;
 use crate::error::Error;
 use crate::work::{Service, parse_duration};
 
@@ -64,6 +65,9 @@ pub struct Args {
     /// Write a CSV row per infer request: id and CLOCK_MONOTONIC stamps
     #[arg(long, value_name = "FILE")]
     pub server_log: Option<PathBuf>,
+    /// How it is slow, or fails.
+    #[command(flatten)]
+    pub behavior: Behavior,
 }
 
 /// Threading in plain words.
@@ -160,6 +164,8 @@ pub struct Config {
     pub idle_timeout: u64,
     /// Where the server log goes.
     pub server_log: Option<PathBuf>,
+    /// How it is slow, or fails.
+    pub behavior: Behavior,
 }
 
 impl Default for Config {
@@ -182,6 +188,7 @@ impl Default for Config {
             body_timeout: 30_000_000_000,
             idle_timeout: 60_000_000_000,
             server_log: None,
+            behavior: Behavior::default(),
         }
     }
 }
@@ -252,6 +259,7 @@ impl TryFrom<Args> for Config {
             body_timeout: args.body_timeout,
             idle_timeout: args.idle_timeout,
             server_log: args.server_log,
+            behavior: args.behavior,
         })
     }
 }

@@ -16,9 +16,11 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
 use crate::answer::{Answer, ReplyTo};
+use crate::behavior::{PIECE, common_prefix};
 use crate::clock;
 use crate::evidence::{Arrival, Record};
 use crate::handler;
+use crate::history::pace;
 use crate::http::{Progress, Reader, Request};
 use crate::shared::Shared;
 use crate::sys;
@@ -67,6 +69,8 @@ pub(crate) struct Connection {
     shared: Arc<Shared>,
     reader: Reader,
     arrival: Arrival,
+    /// The previous body, for the prefix cache.
+    previous: Vec<u8>,
     out: Vec<u8>,
     sent: usize,
     /// The record of the answer in `out`, logged when that is written.
@@ -94,6 +98,7 @@ impl Connection {
             stream,
             shared,
             arrival: Arrival::default(),
+            previous: Vec::new(),
             out: Vec::new(),
             sent: 0,
             record: None,
@@ -194,6 +199,7 @@ impl Connection {
     }
 
     fn step(&mut self, scratch: &mut [u8]) -> Step {
+        self.shared.history.stand_still();
         self.flush();
         if self.broken {
             return Step::Closed;
@@ -206,7 +212,7 @@ impl Connection {
         }
         for _ in 0..READS_PER_TURN {
             match self.reader.next() {
-                Progress::Request(request) => return Step::Request(request, self.arrival),
+                Progress::Request(request) => return Step::Request(self.known(request), self.arrival),
                 Progress::Reject(reject) => {
                     self.reply(ReplyTo::nobody(), reject.into());
                     return Step::Again;
@@ -224,6 +230,16 @@ impl Connection {
             }
         }
         Step::Again
+    }
+
+    /// The request, with what its body has in common with the previous one.
+    fn known(&mut self, request: Request) -> Request {
+        if self.shared.plan.behavior.prefix_cache == 0.0 || request.body.is_empty() {
+            return request;
+        }
+        let known = common_prefix(&self.previous, &request.body);
+        self.previous.clone_from(&request.body);
+        Request { known, ..request }
     }
 
     /// The client will send nothing more; what it left unfinished is an error.
@@ -255,6 +271,9 @@ impl Connection {
     /// Reads once; `None` if there was nothing. A short read means that the socket is empty, unless the client hung
     /// up: then the end of stream is behind it.
     fn receive<'a>(&mut self, scratch: &'a mut [u8]) -> Option<(&'a [u8], Option<i64>)> {
+        let rate = self.shared.plan.behavior.read_rate;
+        let most = if rate.is_some() { PIECE.min(scratch.len()) } else { scratch.len() };
+        let scratch = &mut scratch[..most];
         match sys::recv_stamped(self.stream.as_fd(), scratch) {
             Ok((0, _)) => {
                 self.ended = true;
@@ -263,6 +282,7 @@ impl Connection {
             }
             Ok((n, stamp)) => {
                 self.readable = self.hung_up || n == scratch.len();
+                pace(n, rate);
                 Some((&scratch[..n], stamp))
             }
             Err(error) => {
@@ -277,10 +297,16 @@ impl Connection {
     }
 
     fn flush(&mut self) {
+        let rate = self.shared.plan.behavior.write_rate;
         while self.unsent() && !self.broken {
-            match self.stream.write(&self.out[self.sent..]) {
+            let rest = &self.out[self.sent..];
+            let most = if rate.is_some() { PIECE.min(rest.len()) } else { rest.len() };
+            match self.stream.write(&rest[..most]) {
                 Ok(0) => self.broken = true,
-                Ok(n) => self.sent += n,
+                Ok(n) => {
+                    self.sent += n;
+                    pace(n, rate);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(_) => self.broken = true,

@@ -10,8 +10,8 @@ use serde_json::json;
 
 use crate::answer::Answer;
 use crate::clock;
-use crate::config::WorkKind;
 use crate::evidence::{Arrival, Record};
+use crate::history::Begun;
 use crate::http::{Head, Method, Request, RequestId};
 use crate::shared::Shared;
 use crate::work;
@@ -21,6 +21,7 @@ use crate::work;
 pub(crate) struct Infer {
     id: Option<String>,
     body: Vec<u8>,
+    known: usize,
     arrival: Arrival,
 }
 
@@ -45,12 +46,15 @@ pub(crate) fn route(shared: &Shared, request: Request, arrival: Arrival) -> Rout
         RequestId::Invalid => {
             let answer =
                 Answer::error(400, "X-Request-Id must be one value of 1 to 128 visible ASCII characters");
-            let infer = Infer { id: None, body: Vec::new(), arrival };
+            let infer = Infer { id: None, body: Vec::new(), known: 0, arrival };
             return Routed::Answer(if path == INFER { infer.refused(answer) } else { answer });
         }
     };
     if path == INFER {
-        let infer = Infer { id, body: request.body, arrival };
+        let infer = Infer { id, body: request.body, known: request.known, arrival };
+        if let Some(wait) = shared.history.not_ready_for() {
+            return Routed::Answer(infer.refused(retry_after(503, STARTING, wait)));
+        }
         return match shared.rate_limit.as_ref().map_or(Ok(()), |limit| limit.admit(clock::now())) {
             Ok(()) => Routed::Infer(infer),
             Err(wait) => Routed::Answer(infer.refused(retry_after(429, "the rate limit is reached", wait))),
@@ -59,6 +63,9 @@ pub(crate) fn route(shared: &Shared, request: Request, arrival: Arrival) -> Rout
     let answer = match path.as_str() {
         "*" => Answer::json(200, &json!({})).with("Allow", "GET, HEAD, POST, OPTIONS"),
         STATS => Answer::json(200, &shared.counts()),
+        "/health/startup" | "/health/ready" if shared.history.not_ready_for().is_some() => {
+            Answer::error(503, STARTING)
+        }
         _ => Answer::json(200, &json!({ "status": "ok" })),
     };
     Routed::Answer(echo(answer, id.as_deref()))
@@ -89,10 +96,10 @@ pub(crate) fn refuse(head: &Head) -> Option<Answer> {
 pub(crate) fn infer(shared: &Shared, infer: Infer) -> Answer {
     shared.counters.in_flight.fetch_add(1, Ordering::Relaxed);
     let plan = &shared.plan;
-    let started = clock::now();
-    let cpu_started = if plan.work == WorkKind::Spin { clock::cpu_time() } else { 0 };
+    let begun = Begun::now(plan.work);
     let key = infer.id.as_deref().unwrap_or("").as_bytes();
-    let service = plan.service.sample(plan.work_seed, key);
+    let demand = plan.service.sample(plan.work_seed, key);
+    let service = shared.history.service(demand, infer.known, infer.body.len());
     let content = Content {
         id: infer.id.as_deref(),
         body_digest: work::digest(&infer.body),
@@ -100,13 +107,10 @@ pub(crate) fn infer(shared: &Shared, infer: Infer) -> Answer {
         payload: work::payload(plan.work_seed, key, plan.payload_bytes),
     };
     let mut answer = echo(Answer::json(200, &content), infer.id.as_deref());
-    match plan.work {
-        WorkKind::Sleep => clock::sleep_until(started.saturating_add(service)),
-        WorkKind::Spin => clock::burn_until(cpu_started.saturating_add(service)),
-    }
+    shared.history.perform(plan.work, service, begun);
     let ended = clock::now();
     shared.counters.in_flight.fetch_sub(1, Ordering::Relaxed);
-    let record = Record { started: Some(started), ended: Some(ended), ..infer.record(200) };
+    let record = Record { started: Some(begun.at), ended: Some(ended), ..infer.record(200) };
     if let Some(timing) = record.server_timing() {
         answer = answer.with(SERVER_TIMING, timing);
     }
@@ -127,6 +131,7 @@ pub(crate) fn retry_after(status: u16, reason: &str, wait_ns: u64) -> Answer {
 
 const INFER: &str = "/v1/infer";
 const STATS: &str = "/stats";
+const STARTING: &str = "the server is still starting";
 const SERVER_TIMING: &str = "Server-Timing";
 
 /// The answer's body: a pure function of (work seed, request id, body).

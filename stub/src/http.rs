@@ -17,6 +17,8 @@ const MAX_REQUEST_LINE: usize = 8 * 1024;
 const MAX_FIELD_BYTES: usize = 32 * 1024;
 /// The longest chunk-size line with its extensions.
 const MAX_CHUNK_LINE: usize = 256;
+/// The most bytes of empty lines before a request: a client that sends nothing else is neither idle nor late.
+const MAX_EMPTY: usize = 64;
 
 /// Why a request cannot be served, and with which status that is said. The connection closes after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +37,8 @@ pub(crate) fn reject<T>(status: u16, reason: &'static str) -> Result<T, Reject> 
 pub(crate) struct Request {
     pub(crate) head: Head,
     pub(crate) body: Vec<u8>,
+    /// So many bytes the body has in common with the connection's previous one, from the start; the reader leaves it 0.
+    pub(crate) known: usize,
 }
 
 /// What the bytes so far amount to.
@@ -57,6 +61,10 @@ pub(crate) struct Reader {
     buf: Vec<u8>,
     /// Where the unread part of `buf` starts.
     at: usize,
+    /// Bytes of empty lines since the last request.
+    empty: usize,
+    /// All of `buf` was looked at, and more is needed.
+    starved: bool,
     state: State,
 }
 
@@ -96,7 +104,7 @@ const NEW: State = State::Head { searched: 0, line_start: 0, line_end: None };
 
 impl Reader {
     pub(crate) fn new(body_limit: usize) -> Self {
-        Self { body_limit, buf: Vec::new(), at: 0, state: NEW }
+        Self { body_limit, buf: Vec::new(), at: 0, empty: 0, starved: true, state: NEW }
     }
 
     /// Takes in what was read from the connection.
@@ -104,11 +112,12 @@ impl Reader {
         self.buf.drain(..self.at);
         self.at = 0;
         self.buf.extend_from_slice(bytes);
+        self.starved = false;
     }
 
     /// Whether part of a request is here: a client that stops now is late, not idle.
     pub(crate) fn has_begun(&self) -> bool {
-        self.in_body() || self.buffered()
+        self.in_body() || self.at < self.buf.len()
     }
 
     /// Whether the head is complete and the body is not.
@@ -116,9 +125,10 @@ impl Reader {
         matches!(self.state, State::Body(_))
     }
 
-    /// Whether there are bytes not looked at yet.
+    /// Whether there are bytes not looked at yet. The beginning of a request whose rest is awaited is none: who took it
+    /// for one would turn in circles for as long as the client keeps it waiting.
     pub(crate) fn buffered(&self) -> bool {
-        self.at < self.buf.len()
+        !self.starved && self.at < self.buf.len()
     }
 
     /// The head of the request whose body is awaited.
@@ -132,6 +142,7 @@ impl Reader {
     /// Goes on as far as the bytes reach.
     pub(crate) fn next(&mut self) -> Progress {
         let progress = self.step().unwrap_or_else(Progress::Reject);
+        self.starved = matches!(progress, Progress::NeedMore);
         if matches!(progress, Progress::Reject(_)) {
             self.state = State::Finished;
         }
@@ -148,6 +159,7 @@ impl Reader {
                 return reject(413, "the body is longer than this server takes");
             }
             self.at += len;
+            self.empty = 0;
             self.state =
                 State::Body(Pending { head, framing, expects, body: Vec::new(), chunk: Chunk::Size });
         }
@@ -168,7 +180,9 @@ impl Reader {
             return Ok(Progress::NeedMore);
         }
         match std::mem::replace(&mut self.state, NEW) {
-            State::Body(Pending { head, body, .. }) => Ok(Progress::Request(Request { head, body })),
+            State::Body(Pending { head, body, .. }) => {
+                Ok(Progress::Request(Request { head, body, known: 0 }))
+            }
             State::Head { .. } | State::Finished => Ok(Progress::NeedMore),
         }
     }
@@ -181,7 +195,12 @@ impl Reader {
         if *searched == 0 {
             // RFC 9112 §2.2: empty lines before a request line are ignored.
             while let [b'\n', ..] | [b'\r', b'\n', ..] = &self.buf[self.at..] {
-                self.at += if self.buf[self.at] == b'\n' { 1 } else { 2 };
+                let bytes = if self.buf[self.at] == b'\n' { 1 } else { 2 };
+                self.at += bytes;
+                self.empty += bytes;
+                if self.empty > MAX_EMPTY {
+                    return reject(400, "there are only empty lines where a request should be");
+                }
             }
             match &self.buf[self.at..] {
                 [] | [b'\r'] => return Ok(None),

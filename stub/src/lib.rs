@@ -6,13 +6,15 @@
 //! every answer says, from kernel time stamps, how long its request waited and was served.
 //!
 //! Reading order: `config` (flags) · `server` (start, stop) · `models` (threading) · `connection` (one client) ·
-//! `http` (request reader) · `handler` (answers) · `work` (service times, pure) · `admission` (limits) · `evidence`,
-//! `log`, `counts` (what is told) · `clock`, `threading`, `sys` (the machine).
+//! `http` (request reader) · `handler` (answers) · `work` (service times, pure) · `behavior` (ways to be slow, pure) and
+//! `history` (what they need to remember) · `admission` (limits) · `evidence`, `log`, `counts` (what is told) · `clock`,
+//! `threading`, `sys` (the machine).
 
 #![deny(unsafe_code)]
 
 mod admission;
 mod answer;
+mod behavior;
 mod clock;
 mod config;
 mod connection;
@@ -20,6 +22,7 @@ mod counts;
 mod error;
 mod evidence;
 mod handler;
+mod history;
 mod http;
 mod log;
 mod models;
@@ -35,6 +38,7 @@ use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+pub use behavior::{Behavior, Stall, WarmUp};
 pub use config::{Args, Config, Cpus, Mode, Model, WorkKind};
 pub use counts::Counts;
 pub use error::Error;
@@ -91,6 +95,29 @@ fn ready_line(server: &Server) -> serde_json::Value {
         "queue_limit": config.queue_limit,
         "rate_limit": config.rate_limit,
         "max_connections": config.max_connections,
+        "behavior": config.behavior,
         "kernel_stamps": server.counts().kernel_stamps,
     })
+}
+
+/// The request reader for `fuzz/`: fed whole and in pieces of `size`, it must come to the same end.
+#[cfg(fuzzing)]
+pub fn fuzz_reader(bytes: &[u8], size: usize) {
+    let end = |pieces: std::slice::Chunks<'_, u8>| {
+        let mut reader = http::Reader::new(1 << 16);
+        let mut requests = Vec::new();
+        for piece in pieces {
+            reader.feed(piece);
+            loop {
+                match reader.next() {
+                    http::Progress::NeedMore => break,
+                    http::Progress::Expects => {}
+                    http::Progress::Reject(reject) => return (requests, Some(reject)),
+                    http::Progress::Request(request) => requests.push(request),
+                }
+            }
+        }
+        (requests, None)
+    };
+    assert_eq!(end(bytes.chunks(size.max(1))), end(bytes.chunks(bytes.len().max(1))));
 }

@@ -94,10 +94,15 @@ fn write_all(
     }
 }
 
+/// The id, which a client chose, as text for a spreadsheet too: what would be a formula there gets an apostrophe.
+fn inert(id: &str) -> String {
+    if id.starts_with(['=', '+', '-', '@']) { format!("'{id}") } else { id.to_owned() }
+}
+
 fn write_row(csv: &mut csv::Writer<File>, record: &Record) -> io::Result<()> {
     let optional = |ns: Option<u64>| ns.map(|ns| ns.to_string()).unwrap_or_default();
     csv.write_record([
-        record.id.clone(),
+        inert(&record.id),
         optional(record.arrival.received),
         record.arrival.read.to_string(),
         optional(record.started),

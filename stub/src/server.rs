@@ -120,26 +120,33 @@ impl Drop for Server {
 fn listen(config: &Config) -> Result<Vec<TcpListener>, Error> {
     let fail = |e| Error::environment(format!("cannot listen on {}", config.addr), e);
     if config.model != Model::PerCore {
-        return Ok(vec![listener(config.addr, config.backlog, false).map_err(fail)?]);
+        return Ok(vec![listener(config, config.addr, config.backlog, false).map_err(fail)?]);
     }
     if config.addr.port() != 0 {
         // SO_REUSEPORT would quietly share the port with another server of this user: find that out first.
-        drop(listener(config.addr, 1, false).map_err(fail)?);
+        drop(listener(config, config.addr, 1, false).map_err(fail)?);
     }
-    let first = listener(config.addr, config.backlog, true).map_err(fail)?;
+    let first = listener(config, config.addr, config.backlog, true).map_err(fail)?;
     let addr = first.local_addr().map_err(fail)?;
-    let others = (1..config.workers).map(|_| listener(addr, config.backlog, true).map_err(fail));
+    let others = (1..config.workers).map(|_| listener(config, addr, config.backlog, true).map_err(fail));
     std::iter::once(Ok(first)).chain(others).collect()
 }
 
-fn listener(addr: SocketAddr, backlog: u16, share_port: bool) -> io::Result<TcpListener> {
+fn listener(config: &Config, addr: SocketAddr, backlog: u16, share_port: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if share_port {
         socket.set_reuse_port(true)?;
     }
     socket.set_nonblocking(true)?;
-    // Accepted sockets inherit it. A kernel without stamps serves without; `kernel_stamps` tells.
+    // Accepted sockets inherit these.
+    if let Some(bytes) = config.behavior.send_buffer {
+        socket.set_send_buffer_size(bytes as usize)?;
+    }
+    if let Some(bytes) = config.behavior.receive_buffer {
+        socket.set_recv_buffer_size(bytes as usize)?;
+    }
+    // And this. A kernel without stamps serves without; `kernel_stamps` tells.
     let _ = sys::enable_rx_stamps(socket.as_fd());
     socket.bind(&addr.into())?;
     socket.listen(i32::from(backlog))?;

@@ -7,6 +7,7 @@ use crate::clock::{self, StampClock};
 use crate::config::{Config, Model};
 use crate::counts::{Counters, Counts};
 use crate::evidence::Record;
+use crate::history::History;
 use crate::log::LogSender;
 
 /// How long a stopping server waits for answers to be finished.
@@ -19,6 +20,7 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     pub(crate) queue: Queue,
     pub(crate) rate_limit: Option<RateLimit>,
+    pub(crate) history: History,
     pub(crate) stamps: StampClock,
     pub(crate) kernel_stamps: bool,
     pub(crate) log: Option<LogSender>,
@@ -32,6 +34,7 @@ impl Shared {
             counters: Counters::new(),
             queue: Queue::new(plan.workers, plan.queue_limit),
             rate_limit: plan.rate_limit.map(RateLimit::per_second),
+            history: History::new(plan.behavior.clone()),
             stamps: StampClock::new(),
             kernel_stamps,
             log,

@@ -2,6 +2,11 @@
 //!
 //! One binary, so that there is one link step. Nothing here asserts a tight time: times only order events.
 
+#![allow(clippy::print_stdout)] // figures
+
+mod behavior;
+mod crowds;
+mod hostile;
 mod limits;
 mod models;
 mod process;

@@ -37,6 +37,22 @@ fn a_full_queue_is_answered_503() {
 }
 
 #[test]
+fn an_id_is_no_formula_in_the_log() {
+    let path = std::env::temp_dir().join(format!("stub-formula-{}.csv", std::process::id()));
+    let server = start(Model::Single, "fixed:0ms", |config| config.server_log = Some(path.clone()));
+    let mut client = Client::connect(server.addr());
+    for id in ["=1+1", "@SUM(A1)", "-2", "+2", "a=b"] {
+        let answer = client.exchange(infer(id));
+        assert_eq!(answer.field("X-Request-Id"), Some(id), "it is echoed as it is");
+    }
+    server.stop().expect("stop");
+    let log = std::fs::read_to_string(&path).expect("log");
+    let ids: Vec<&str> = log.lines().skip(1).map(|row| row.split(',').next().expect("an id")).collect();
+    assert_eq!(ids, ["'=1+1", "'@SUM(A1)", "'-2", "'+2", "a=b"]);
+    std::fs::remove_file(&path).expect("remove");
+}
+
+#[test]
 fn the_rate_limit_is_answered_429() {
     for model in MODELS {
         let server = start(model, "fixed:0ms", |config| config.rate_limit = Some(0.1));

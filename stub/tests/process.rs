@@ -11,23 +11,35 @@ use crate::support::{Client, infer, until};
 const STUB: &str = env!("CARGO_BIN_EXE_hairspring-stub");
 
 /// A running stub; killed if a test fails.
-struct Stub {
+pub(crate) struct Stub {
     child: Child,
     ready: serde_json::Value,
 }
 
 impl Stub {
-    fn start(args: &[&str]) -> Self {
-        let mut command = Command::new(STUB);
-        let mut child =
-            command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("spawn");
+    pub(crate) fn start(args: &[&str]) -> Self {
+        Self::spawn(Command::new(STUB).args(args))
+    }
+
+    /// One that may have so many descriptors.
+    pub(crate) fn start_limited(args: &[&str], descriptors: u32) -> Self {
+        let limited = format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"");
+        Self::spawn(Command::new("sh").args(["-c", &limited, STUB]).args(args))
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("spawn");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("stdout")).read_line(&mut line).expect("a line");
         let ready = serde_json::from_str(&line).expect("JSON");
         Self { child, ready }
     }
 
-    fn addr(&self) -> SocketAddr {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
         self.ready["addr"].as_str().expect("addr").parse().expect("an address")
     }
 

@@ -7,22 +7,9 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::support::{Scratch, Scripted, answer, ok, skipped};
+use crate::support::{Scratch, Scripted, answer, ok, python_with};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/foreign/read_histograms.py");
-
-/// A Python that has the library: `HAIRSPRING_PYTHON`, or the one on the path.
-fn python() -> Option<String> {
-    let python = std::env::var("HAIRSPRING_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let has = Command::new(&python).args(["-c", "import hdrh"]).output();
-    if has.is_ok_and(|output| output.status.success()) {
-        return Some(python);
-    }
-    skipped(&format!(
-        "`{python}` has no hdrh (pip install hdrhistogram; HAIRSPRING_PYTHON names another Python)"
-    ));
-    None
-}
 
 fn read_by_python(python: &str, scratch: &Scratch, report: &str, stem: &str) -> Value {
     let results = scratch.path("results");
@@ -138,7 +125,7 @@ fn distribution(theirs: &Value, ours: &str) {
 
 #[test]
 fn a_report_its_log_and_its_table_are_read_by_another_implementation() {
-    let Some(python) = python() else { return };
+    let Some(python) = python_with("hdrh") else { return };
     let scratch = Scratch::new("hdrh");
     let server = server();
     let flags = format!("run {} -n 900 -c 6 --interval 200ms --wait park", server.url("/"));
@@ -151,7 +138,7 @@ fn a_report_its_log_and_its_table_are_read_by_another_implementation() {
 
 #[test]
 fn both_sides_of_a_comparison_are_read_by_another_implementation() {
-    let Some(python) = python() else { return };
+    let Some(python) = python_with("hdrh") else { return };
     let scratch = Scratch::new("hdrh-compare");
     let flags = "compare --service exp:2ms --workers 3 -n 300 -c 4 --rounds 2 --interval 200ms --wait park";
     let finished = scratch.hairspring(flags).run();

@@ -1,19 +1,20 @@
 //! The same judgement as Markdown and as JUnit XML, and a percentile that is only known to be at least the timeout.
 
 use clap::Parser;
-use hairspring::analyze::gate::SlaVerdict;
+use hairspring::analyze::gate::{SlaReport, SlaVerdict};
 use hairspring::load::sample::{Failure, Outcome};
 use hairspring::load::time::Nanos;
 use hairspring::record::{BatchCounter, Recorder};
-use hairspring::report::{CaseOutcome, Comparison, Judged, Report, Subject, json, junit, markdown, text};
+use hairspring::report::json::Saved;
+use hairspring::report::{CaseOutcome, Comparison, Judged, Report, json, junit, markdown, text};
 
 use super::{Run, assert_golden, report, round_of, sample};
 
-fn judged<'a>(subject: Subject<'a>, sla: &'a hairspring::analyze::gate::SlaReport) -> Judged<'a> {
+fn judged<'a>(saved: &'a Saved, verdicts: &'a [SlaReport]) -> Judged<'a> {
     Judged {
         command: "compare",
-        subject,
-        sla,
+        saved,
+        verdicts,
         exit_code: 0,
         words: "PASS: the SLA is met",
         environment_failed: false,
@@ -24,7 +25,9 @@ fn judged<'a>(subject: Subject<'a>, sla: &'a hairspring::analyze::gate::SlaRepor
 
 /// The comparison of the golden text, in the forms that CI servers show.
 pub(super) fn assert_forms(comparison: &Comparison) {
-    let judged = judged(Subject::Comparison(comparison), &comparison.sla);
+    let saved = Saved::Comparison(Box::new(comparison.clone()));
+    let verdicts = saved.verdicts();
+    let judged = judged(&saved, &verdicts);
     assert_golden("comparison.md", &markdown::render(&judged));
     assert_golden("comparison.junit.xml", &junit::render(&judged));
 }
@@ -71,7 +74,9 @@ fn a_percentile_among_the_timeouts_is_at_least_the_timeout() {
     let reason = &report.sla.rules[1].reason;
     assert!(reason.contains("falls among") && reason.contains("at least 1000.1ms"), "{reason}");
 
-    let judged = judged(Subject::Report(&report), &report.sla);
+    let saved = Saved::Report(Box::new(report));
+    let verdicts = saved.verdicts();
+    let judged = judged(&saved, &verdicts);
     let summary = markdown::render(&judged);
     assert!(summary.contains("| &gt;=1000.1ms (1000.1ms to ∞) |"), "{summary}");
     let xml = junit::render(&judged);
@@ -86,6 +91,7 @@ fn a_percentile_at_the_edge_of_the_timeouts_is_inconclusive() {
     assert!(interval.low < Nanos::from_millis(60) && interval.high.is_none(), "{interval:?}");
     assert_eq!(report.response_ns.p99, None);
     assert_eq!(report.sla.rules[1].verdict, SlaVerdict::Inconclusive, "{:?}", report.sla);
-    let xml = junit::render(&judged(Subject::Report(&report), &report.sla));
+    let saved = Saved::Report(Box::new(report));
+    let xml = junit::render(&judged(&saved, &saved.verdicts()));
     assert!(xml.contains("name=\"p99&lt;=800ms\" time=\"0\"><error "), "{xml}");
 }

@@ -13,7 +13,7 @@ use hairspring::analyze::validity::{self, Validity};
 use hairspring::engine::contract::Checked;
 use hairspring::engine::sim::{Exchange, SimClock, SimEngine, World};
 use hairspring::engine::{Clock, Engine};
-use hairspring::facts::{ClockAccount, Host, Round, ThreadReport, ThreadTimes, WorkerCounts};
+use hairspring::facts::{ClockAccount, Host, Round, ServerFacts, ThreadReport, ThreadTimes, WorkerCounts};
 use hairspring::load::driver::{Driver, Keepalive, Settings};
 use hairspring::load::io::{ConnId, EngineAccount, Event, Op, Stamp};
 use hairspring::load::response;
@@ -148,9 +148,11 @@ pub(crate) fn run_on<S: Stack>(
         server_stats: None,
         wall: ended.saturating_sub(t0),
         steal: None,
+        system: None,
         interrupted: !scenario.interrupts.is_empty() || capped,
         server_survived: None,
         server_failure: None,
+        server_facts: ServerFacts::default(),
     };
     Account { t0, parts, round }
 }

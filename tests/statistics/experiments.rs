@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use hairspring::analyze::paired::{Criteria, Difference, Effect, Sequential, effect, noise_floor};
+use hairspring::analyze::ranking::{Corrected, family};
 use hairspring::load::rng::{Rng, mix};
 
 use super::{long, normal};
@@ -111,4 +112,62 @@ fn the_noise_floor_refuses_what_a_against_a_could_have_done() {
     let (none, large) = (with_floor(0.0), with_floor(0.30));
     println!("with --aa, 12 rounds: A against A called different {none:.4}, 30 % slower found {large:.3}");
     assert!(none <= 0.03 && large >= 0.95, "{none} {large}");
+}
+
+/// All pairs of variants over the same rounds; variant i is slower than the first by the shift i.
+fn all_pairs(rng: &mut Rng, rounds: usize, shifts: &[f64]) -> Vec<Vec<f64>> {
+    let figures: Vec<Vec<f64>> =
+        shifts.iter().map(|shift| (0..rounds).map(|_| ln_p99(rng) + shift.ln_1p()).collect()).collect();
+    let pairs = (0..shifts.len()).flat_map(|a| (a + 1..shifts.len()).map(move |b| (a, b)));
+    pairs.map(|(a, b)| figures[b].iter().zip(&figures[a]).map(|(b, a)| b - a).collect()).collect()
+}
+
+fn corrected(pairs: &[Vec<f64>]) -> Vec<Corrected> {
+    family(pairs, Criteria::default(), None).into_iter().flatten().collect()
+}
+
+#[test]
+fn equal_variants_are_seldom_told_apart() {
+    let experiments = if long() { 2_000 } else { 500 };
+    println!(
+        "| variants | rounds | any pair called different, by Holm | without a correction |\n|---|---|---|---|"
+    );
+    for (variants, rounds) in [(4, 8), (4, 12), (4, 24), (8, 12)] {
+        let mut any = [0, 0];
+        for i in 0..experiments {
+            let pairs = all_pairs(&mut Rng::new(mix(0xfa, i)), rounds, &vec![0.0; variants]);
+            let naive = |pair: &Vec<f64>| different(&effect(pair, Criteria::default(), None).unwrap());
+            any[0] += u32::from(corrected(&pairs).iter().any(|pair| different(&pair.effect)));
+            any[1] += u32::from(pairs.iter().any(naive));
+        }
+        let [holm, naive] = any.map(|n| f64::from(n) / experiments as f64);
+        println!("| {variants} | {rounds} | {holm:.4} | {naive:.3} |");
+        assert!(holm <= 0.06, "{variants} variants, {rounds} rounds: {holm}");
+        assert!(naive > 0.10, "the correction would not be needed: {naive}");
+    }
+}
+
+/// Three are equal and the fourth is slower: no difference among the three may be found, all three to the fourth should.
+#[test]
+fn one_slow_variant_is_found_and_hides_no_false_difference() {
+    let experiments = if long() { 2_000 } else { 300 };
+    println!("| rounds | slower by | all three pairs found | a false difference |\n|---|---|---|---|");
+    for (rounds, shift) in [(8, 0.30), (12, 0.10), (24, 0.10)] {
+        let (mut found, mut wrong) = (0, 0);
+        for i in 0..experiments {
+            let pairs = all_pairs(&mut Rng::new(mix(0xfb, i)), rounds, &[0.0, 0.0, 0.0, shift]);
+            let corrected = corrected(&pairs);
+            // pairs 2, 4 and 5 are those with the fourth
+            let slower = |at: usize| corrected[at].effect.verdict == Difference::Slower;
+            let false_one = |at: &usize| different(&corrected[*at].effect);
+            found += u32::from([2, 4, 5].into_iter().all(slower));
+            wrong += u32::from([0, 1, 3].iter().any(false_one));
+        }
+        let [found, wrong] = [found, wrong].map(|n| f64::from(n) / experiments as f64);
+        println!("| {rounds} | {:.0} % | {found:.3} | {wrong:.4} |", 100.0 * shift);
+        assert!(wrong <= 0.06, "{rounds} rounds: {wrong}");
+        if rounds == 24 {
+            assert!(found >= 0.80, "{rounds} rounds: {found}");
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! The harness: a scratch folder, the program in it, servers for it to talk to, and its files read back.
 
+mod daemons;
 pub(crate) mod granting;
 mod program;
 mod results;
@@ -7,6 +8,7 @@ mod scratch;
 mod scripted;
 mod servers;
 
+pub(crate) use daemons::{Daemon, Kind, python_with};
 pub(crate) use program::{Finished, Running};
 pub(crate) use results::{Row, Rows, check_report, judged, patched};
 pub(crate) use scratch::Scratch;

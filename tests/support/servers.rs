@@ -11,12 +11,12 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::{Running, Scratch, eventually};
 
-const READY: Duration = Duration::from_secs(15);
+pub(super) const READY: Duration = Duration::from_secs(15);
 
 /// True if the program is installed; says so loudly if it is not.
 pub(crate) fn has(program: &str) -> bool {
     let asked = Command::new(program)
-        .arg(if program == "nginx" { "-v" } else { "--version" })
+        .arg(if ["nginx", "apache2", "haproxy", "lighttpd"].contains(&program) { "-v" } else { "--version" })
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status();
@@ -82,7 +82,7 @@ impl Stub {
 }
 
 /// A foreign server in a process group of its own, killed when dropped.
-struct Foreign(Child);
+pub(super) struct Foreign(pub(super) Child);
 
 impl Drop for Foreign {
     fn drop(&mut self) {
@@ -91,7 +91,7 @@ impl Drop for Foreign {
     }
 }
 
-fn in_own_group(command: &mut Command) -> &mut Command {
+pub(super) fn in_own_group(command: &mut Command) -> &mut Command {
     use std::os::unix::process::CommandExt;
     command.stdin(Stdio::null()).process_group(0)
 }

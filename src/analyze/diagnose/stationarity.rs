@@ -152,7 +152,7 @@ pub(super) fn kpss(series: &[f64], lags: usize) -> Option<f64> {
 pub(super) const KPSS_CRITICAL: f64 = 0.739;
 
 /// Mann–Kendall: z of the number of pairs that rise less those that fall, ties allowed for. `None` of a constant.
-pub(super) fn mann_kendall(series: &[f64]) -> Option<f64> {
+pub(in crate::analyze) fn mann_kendall(series: &[f64]) -> Option<f64> {
     let n = series.len() as f64;
     let sign = |a: f64, b: f64| f64::from(i8::from(b > a) - i8::from(b < a));
     let rises: f64 = (0..series.len())
@@ -167,11 +167,24 @@ pub(super) fn mann_kendall(series: &[f64]) -> Option<f64> {
 }
 
 /// Theil–Sen: the median slope over all pairs of (x, y). `None` of fewer than two x.
-pub(super) fn theil_sen(points: &[(f64, f64)]) -> Option<f64> {
+pub(in crate::analyze) fn theil_sen(points: &[(f64, f64)]) -> Option<f64> {
+    crate::analyze::stats::median(&slopes(points))
+}
+
+/// The 95 % interval of [`theil_sen`] (Sen 1968): as many slopes on both sides as the number of rises less falls varies by,
+/// were there no slope. `None` where there are too few points for it.
+pub(in crate::analyze) fn theil_sen_interval(points: &[(f64, f64)]) -> Option<[f64; 2]> {
+    let (n, mut slopes) = (points.len() as f64, slopes(points));
+    slopes.sort_by(f64::total_cmp);
+    let spread = 1.96 * (n * (n - 1.0) * (2.0 * n + 5.0) / 18.0).sqrt();
+    let pairs = slopes.len() as f64;
+    let (low, high) = (((pairs - spread) / 2.0).floor(), ((pairs + spread) / 2.0).ceil());
+    (low >= 1.0 && high < pairs).then(|| [slopes[low as usize - 1], slopes[high as usize]])
+}
+
+fn slopes(points: &[(f64, f64)]) -> Vec<f64> {
     let pairs = (0..points.len()).flat_map(|i| points[i + 1..].iter().map(move |&later| (points[i], later)));
-    let slopes: Vec<f64> =
-        pairs.filter(|(a, b)| a.0 != b.0).map(|(a, b)| (b.1 - a.1) / (b.0 - a.0)).collect();
-    crate::analyze::stats::median(&slopes)
+    pairs.filter(|(a, b)| a.0 != b.0).map(|(a, b)| (b.1 - a.1) / (b.0 - a.0)).collect()
 }
 
 /// Welch's t of the second half against the first, each cut into `batches` means, so that neighbours may depend on each
@@ -276,6 +289,9 @@ mod tests {
         let line: Vec<(f64, f64)> =
             (0..30).map(|i| (f64::from(i), 3.0 * f64::from(i) + if i == 7 { 500.0 } else { 0.0 })).collect();
         assert_near(theil_sen(&line).unwrap(), 3.0, 1e-12);
+        // 435 slopes, 1.96·√(30·29·65/18) = 109.9 apart: from the 162nd to the 274th
+        assert_near(theil_sen_interval(&line).unwrap()[0], 3.0, 1e-12);
+        assert_eq!(theil_sen_interval(&line[..3]), None);
 
         let mut rng = Rng::new(5);
         let mut noise = || (rng.next_u64() % 1_000) as f64 / 100.0;

@@ -10,8 +10,13 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::level::{self, SystemMetric};
 use crate::analyze::stats::{BadPercentile, Percentile};
+use crate::facts::system::Unit;
 use crate::load::time::Nanos;
+
+/// What the metrics of the system monitor begin with.
+const SIDES: [&str; 3] = ["machine.", "client.", "server."];
 
 /// What a rule is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -26,8 +31,12 @@ pub enum Metric {
     Errors,
     /// Scheduled requests that ended as `timeout`.
     Timeouts,
+    /// Scheduled requests that were successful.
+    Availability,
     /// Requests per second.
     Throughput,
+    /// What the system monitor saw.
+    System(SystemMetric),
 }
 
 /// The comparison that must hold: measured `op` limit.
@@ -71,6 +80,13 @@ pub enum Limit {
     Count(u64),
     /// Requests per 1 000 seconds (500/s is 500 000), up to 10⁹ per second.
     Rate(u64),
+    /// Of the system monitor.
+    Level {
+        /// Of the unit.
+        thousandths: u64,
+        /// Its unit.
+        unit: Unit,
+    },
 }
 
 impl Limit {
@@ -81,6 +97,7 @@ impl Limit {
             Self::Share(billionths) => (billionths as f64 / 1e7, "%"),
             Self::Count(count) => (count as f64, "requests"),
             Self::Rate(thousandths) => (thousandths as f64 / 1e3, "/s"),
+            Self::Level { thousandths, unit } => (thousandths as f64 / 1e3, level::unit_text(unit)),
         }
     }
 }
@@ -140,8 +157,15 @@ pub enum Fault {
     #[error("`{0}` is no comparison; write <, <=, > or >=")]
     Comparison(String),
     /// No such metric.
-    #[error("`{0}` is no metric; write p0 to p99.999, mean, max, errors, timeouts or throughput")]
+    #[error(
+        "`{0}` is no metric; write p0 to p99.999, mean, max, errors, timeouts, availability, throughput, or a metric of the system monitor"
+    )]
     Metric(String),
+    /// No such metric of the monitor.
+    #[error(
+        "`{0}` is no metric of the system monitor; write server.cpu, server.rss, machine.memory, … (docs/METHOD.md has all), and behind it .mean, .p95 or .max if it is to be another figure"
+    )]
+    SystemMetric(String),
     /// A metric that begins like a percentile.
     #[error(transparent)]
     Percentile(#[from] BadPercentile),
@@ -213,7 +237,9 @@ fn parse_metric(text: &str) -> Result<Metric, Fault> {
         "max" => Metric::Max,
         "errors" => Metric::Errors,
         "timeouts" => Metric::Timeouts,
+        "availability" => Metric::Availability,
         "throughput" => Metric::Throughput,
+        _ if SIDES.iter().any(|side| text.starts_with(side)) => Metric::System(SystemMetric::parse(text)?),
         _ if text.strip_prefix(['p', 'P']).is_some_and(digit_follows) => Metric::Percentile(text.parse()?),
         _ => return Err(Fault::Metric(text.to_owned())),
     })
@@ -223,7 +249,9 @@ fn parse_limit(metric: Metric, text: &str) -> Result<Limit, Fault> {
     let instead = match metric {
         Metric::Percentile(_) | Metric::Mean | Metric::Max => "a time, as in 250us, 800ms or 1.5s",
         Metric::Errors | Metric::Timeouts => "a share or a count, as in 0.5% or 3",
+        Metric::Availability => "a share, as in 99.9%",
         Metric::Throughput => "a rate, as in 500/s",
+        Metric::System(metric) => metric.instead(),
     };
     if text.is_empty() {
         return Err(Fault::NoLimit(instead));
@@ -242,18 +270,19 @@ fn parse_limit(metric: Metric, text: &str) -> Result<Limit, Fault> {
         (Metric::Percentile(_) | Metric::Mean | Metric::Max, Some(&(_, digits)), _) => {
             scaled(number, digits, 3_600_000_000_000_000).map(|ns| Limit::Time(Nanos(ns)))
         }
-        (Metric::Errors | Metric::Timeouts, _, "%") => {
+        (Metric::Errors | Metric::Timeouts | Metric::Availability, _, "%") => {
             scaled(number, SHARE_DIGITS, 1_000_000_000).map(Limit::Share)
         }
         (Metric::Errors | Metric::Timeouts, _, "") => scaled(number, 0, u64::MAX).map(Limit::Count),
         (Metric::Throughput, _, "/s") => scaled(number, RATE_DIGITS, 1_000_000_000_000).map(Limit::Rate),
+        (Metric::System(metric), _, unit) if !number.is_empty() => metric.limit(number, unit),
         _ if number.is_empty() => Err(Fault::Number(text.to_owned())),
         _ => Err(Fault::Unit { found: unit.to_owned(), instead }),
     }
 }
 
 /// `number`·10^`digits` as an exact integer of at most `limit`.
-fn scaled(number: &str, digits: usize, limit: u64) -> Result<u64, Fault> {
+pub(super) fn scaled(number: &str, digits: usize, limit: u64) -> Result<u64, Fault> {
     let (whole, fraction) = match number.split_once('.') {
         Some((whole, fraction)) if !fraction.is_empty() => (whole, fraction),
         Some(_) => return Err(Fault::Number(number.to_owned())),
@@ -272,7 +301,7 @@ fn scaled(number: &str, digits: usize, limit: u64) -> Result<u64, Fault> {
 }
 
 /// `value`/10^`digits`, exact, without needless zeros.
-fn decimal(value: u64, digits: usize) -> String {
+pub(super) fn decimal(value: u64, digits: usize) -> String {
     let text = format!("{value:0>width$}", width = digits + 1);
     let (whole, fraction) = text.split_at(text.len() - digits);
     match fraction.trim_end_matches('0') {
@@ -289,7 +318,9 @@ impl fmt::Display for Metric {
             Self::Max => f.pad("max"),
             Self::Errors => f.pad("errors"),
             Self::Timeouts => f.pad("timeouts"),
+            Self::Availability => f.pad("availability"),
             Self::Throughput => f.pad("throughput"),
+            Self::System(metric) => metric.fmt(f),
         }
     }
 }
@@ -312,6 +343,7 @@ impl fmt::Display for Limit {
             Self::Share(billionths) => format!("{}%", decimal(billionths, SHARE_DIGITS)),
             Self::Count(count) => count.to_string(),
             Self::Rate(thousandths) => format!("{}/s", decimal(thousandths, RATE_DIGITS)),
+            Self::Level { thousandths, unit } => level::limit_text(thousandths, unit),
         })
     }
 }

@@ -55,6 +55,7 @@ impl Run {
             }),
             max: self.successful.last().copied(),
             responses: &responses,
+            system: None,
         };
         evaluate(&rules, &measured, evaluable)
     }
@@ -250,6 +251,36 @@ fn nothing_scheduled_is_inconclusive() {
     }
 }
 
+/// Availability is the other side of errors, interval and all.
+#[test]
+fn availability_is_judged_by_its_interval() {
+    let share = |unsuccessful| share(unsuccessful, 10_000);
+    for (unsuccessful, rule, wanted) in [
+        (2, "availability>=99.9%", Met),
+        (10, "availability>=99.9%", Inconclusive),
+        (40, "availability>=99.9%", NotMet),
+        (0, "availability>=100%", Met),
+        (1, "availability>=100%", NotMet),
+    ] {
+        let responses = SortedResponses { successful: &[], scheduled: 10_000, censored_at: Nanos::ZERO };
+        let measured = Measured {
+            scheduled: 10_000,
+            successful: 10_000 - unsuccessful,
+            timeouts: 0,
+            error_share: share(unsuccessful),
+            timeout_share: share(0),
+            throughput: Throughput { requests: 0, window: Nanos::ZERO },
+            mean: None,
+            mean_bounds: None,
+            max: None,
+            responses: &responses,
+            system: None,
+        };
+        let rules = [rule.parse().expect("a rule")];
+        assert_eq!(evaluate(&rules, &measured, Ok(())).verdict, wanted, "{unsuccessful} {rule}");
+    }
+}
+
 #[test]
 fn figures_that_a_report_lacks_are_not_made_up() {
     let responses = SortedResponses { successful: &[], scheduled: 0, censored_at: Nanos::ZERO };
@@ -264,6 +295,7 @@ fn figures_that_a_report_lacks_are_not_made_up() {
         mean_bounds: None,
         max: None,
         responses: &responses,
+        system: None,
     };
     for rule in ["p50<1s", "mean<1s", "max<1s", "mean>=0s", "throughput>1/s"] {
         let rules = [rule.parse().expect("a rule")];

@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
+use super::models::sides;
 use super::{closed_loop, counts, line, logs, percentile, pooled, shown, sla, split_table, target, validity};
-use crate::analyze::compare::Change;
+use crate::analyze::compare::{Change, Outputs};
 use crate::analyze::gate::SlaVerdict;
 use crate::analyze::paired::Effect;
 use crate::analyze::summary::TABLED;
@@ -48,10 +49,12 @@ pub fn comparison(comparison: &Comparison) -> String {
             let _ = writeln!(text, "{name}: {}", counts(report));
         }
     }
-    let _ = writeln!(text, "{}", outputs(comparison));
+    let answers = Answers(&comparison.outputs, comparison.outputs_identical);
+    let _ = writeln!(text, "{answers}");
     split_table(&mut text, &[("baseline", baseline), ("optimized", optimized)]);
     closed_loop(&mut text, "baseline", baseline.evidence.closed_loop.as_ref());
     closed_loop(&mut text, "optimized", optimized.evidence.closed_loop.as_ref());
+    sides(&mut text, &[("baseline", baseline), ("optimized", optimized)]);
     let _ = writeln!(text, "\n{}\n", comparison.conclusion);
     for (name, report) in [("baseline", baseline), ("optimized", optimized)] {
         validity(&mut text, &format!("validity of {name}"), &report.validity);
@@ -121,34 +124,60 @@ fn verdicts(text: &mut String, comparison: &Comparison) {
 }
 
 fn effect_row(text: &mut String, label: &str, effect: Option<&Effect>) {
-    let Some(effect) = effect else { return };
+    if let Some(effect) = effect {
+        effect_cells(text, Width(18), label, effect, effect.p_value);
+    }
+}
+
+/// Of the first column.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Width(pub(super) usize);
+
+impl Width {
+    /// Wide enough for all of these.
+    pub(super) fn of(lengths: impl Iterator<Item = usize>) -> Self {
+        Self(lengths.max().unwrap_or_default())
+    }
+}
+
+/// One effect, with the p-value that counts for it.
+pub(super) fn effect_cells(text: &mut String, width: Width, label: &str, effect: &Effect, p_value: f64) {
     let percent = |share: f64| format!("{:+.1} %", 100.0 * share);
     let interval = effect
         .interval
         .map_or("-".to_owned(), |[low, high]| format!("[{}, {}]", percent(low), percent(high)));
     let _ = writeln!(
         text,
-        "{label:<18} {:>11} {interval:>21} {:>8.4}  {}",
+        "{label:<width$} {:>11} {interval:>21} {p_value:>8.4}  {}",
         percent(effect.change),
-        effect.p_value,
-        effect.verdict.name()
+        effect.verdict.name(),
+        width = width.0
     );
 }
 
-pub(in crate::report) fn outputs(comparison: &Comparison) -> String {
-    let outputs = &comparison.outputs;
-    match comparison.outputs_identical {
-        Some(true) => {
-            format!("answers identical: {} compared, {} missing", outputs.compared, outputs.missing)
+/// Whether answers are identical, in words.
+pub(in crate::report) struct Answers<'a>(
+    pub(in crate::report) &'a Outputs,
+    pub(in crate::report) Option<bool>,
+);
+
+impl std::fmt::Display for Answers<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self(outputs, identical) = self;
+        match identical {
+            Some(true) => {
+                write!(f, "answers identical: {} compared, {} missing", outputs.compared, outputs.missing)
+            }
+            Some(false) => write!(
+                f,
+                "ANSWERS DIFFER: {} of {} (round/id {}{}); {} missing",
+                outputs.different,
+                outputs.compared,
+                outputs.examples.join(", "),
+                if outputs.different > outputs.examples.len() as u64 { ", …" } else { "" },
+                outputs.missing
+            ),
+            None => f.write_str("answers not compared"),
         }
-        Some(false) => format!(
-            "ANSWERS DIFFER: {} of {} (round/id {}{}); {} missing",
-            outputs.different,
-            outputs.compared,
-            outputs.examples.join(", "),
-            if outputs.different > outputs.examples.len() as u64 { ", …" } else { "" },
-            outputs.missing
-        ),
-        None => "answers not compared".to_owned(),
     }
 }

@@ -3,9 +3,10 @@
 use std::fmt::Write;
 
 use super::{line, shown};
-use crate::analyze::diagnose::{Diagnosis, Outcome};
-use crate::analyze::theory::{Arrivals, Discipline, Levels, Strength, Theory};
+use crate::analyze::diagnose::{Check, Diagnosis, Outcome};
+use crate::analyze::theory::{Arrivals, Discipline, Levels, Prediction, Strength, Theory};
 use crate::load::time::Nanos;
+use crate::report::Report;
 
 /// Levels are in the order mean, p50, …; a table has the mean last.
 const LABELS: [&str; 6] = ["p50", "p90", "p95", "p99", "p99.9", "mean"];
@@ -34,14 +35,7 @@ pub(super) fn theory(text: &mut String, theory: Option<&Theory>) {
     line(text, &[&[" "][..], &LABELS].concat());
     levels(text, "measured", &theory.measured);
     for model in &theory.models {
-        let strength = match model.strength {
-            Strength::Exact => "",
-            Strength::Approximate => " (about)",
-            Strength::LowerBound => " (at least)",
-        };
-        levels(text, &format!("{}{strength}", model.model), &model.predicted);
-        let percent =
-            |residual: Option<f64>| residual.map_or("-".to_owned(), |r| format!("{:+.1} %", 100.0 * r));
+        levels(text, &named(model), &model.predicted);
         row(text, "  measured above it", model.residual, percent);
     }
     if let Some(path) = &theory.pathwise {
@@ -66,6 +60,49 @@ pub(super) fn theory(text: &mut String, theory: Option<&Theory>) {
     for why in &theory.not_evaluated {
         let _ = writeln!(text, "not evaluated: {why}");
     }
+}
+
+/// Theory and diagnosis of the sides of a comparison, a line for each thing to say; the reports have all of it.
+pub(super) fn sides(text: &mut String, reports: &[(&str, &Report)]) {
+    let theories: Vec<(&str, &Theory)> = reports
+        .iter()
+        .filter_map(|(name, report)| Some((*name, report.theory.as_ref()?)))
+        .filter(|(_, theory)| !theory.models.is_empty() || theory.pathwise.is_some())
+        .collect();
+    if !theories.is_empty() {
+        text.push('\n');
+        line(text, &[&["above theory"][..], &LABELS].concat());
+    }
+    for (name, theory) in theories {
+        let _ = writeln!(text, "{name}: {}", assumptions(theory));
+        for model in &theory.models {
+            row(text, &format!("  {}", named(model)), model.residual, percent);
+        }
+        if let Some(path) = &theory.pathwise {
+            row(text, "  ideal path", path.beyond_ns, |ns| ns.map_or("-".to_owned(), signed));
+        }
+    }
+    for (name, report) in reports {
+        let Some(diagnosis) = &report.diagnosis else { continue };
+        let failed = with_outcome(diagnosis, Outcome::Fail);
+        if !failed.is_empty() {
+            let names: Vec<&str> = failed.iter().map(|check| check.check.as_str()).collect();
+            let _ = writeln!(text, "diagnosis of {name}: {} ({})", tally(diagnosis), names.join(", "));
+        }
+    }
+}
+
+fn named(model: &Prediction) -> String {
+    let strength = match model.strength {
+        Strength::Exact => "",
+        Strength::Approximate => " (about)",
+        Strength::LowerBound => " (at least)",
+    };
+    format!("{}{strength}", model.model)
+}
+
+fn percent(residual: Option<f64>) -> String {
+    residual.map_or("-".to_owned(), |r| format!("{:+.1} %", 100.0 * r))
 }
 
 fn assumptions(theory: &Theory) -> String {
@@ -93,21 +130,24 @@ fn assumptions(theory: &Theory) -> String {
     text
 }
 
+fn with_outcome(diagnosis: &Diagnosis, outcome: Outcome) -> Vec<&Check> {
+    diagnosis.checks.iter().filter(|check| check.outcome == outcome).collect()
+}
+
+fn tally(diagnosis: &Diagnosis) -> String {
+    let [passed, failed, not_evaluable] = [Outcome::Pass, Outcome::Fail, Outcome::NotEvaluable]
+        .map(|outcome| with_outcome(diagnosis, outcome).len());
+    format!("{passed} passed, {failed} failed, {not_evaluable} not evaluable")
+}
+
 /// What failed, and the beginning of the run where it differs.
 pub(super) fn diagnosis(text: &mut String, diagnosis: Option<&Diagnosis>) {
     let Some(diagnosis) = diagnosis else { return };
-    let failed: Vec<_> = diagnosis.checks.iter().filter(|check| check.outcome == Outcome::Fail).collect();
+    let failed = with_outcome(diagnosis, Outcome::Fail);
     if failed.is_empty() {
         return;
     }
-    let of = |outcome| diagnosis.checks.iter().filter(|check| check.outcome == outcome).count();
-    let _ = writeln!(
-        text,
-        "\ndiagnosis of the run: {} passed, {} failed, {} not evaluable",
-        of(Outcome::Pass),
-        failed.len(),
-        of(Outcome::NotEvaluable)
-    );
+    let _ = writeln!(text, "\ndiagnosis of the run: {}", tally(diagnosis));
     for check in failed {
         let figure = check.figure.unwrap_or_default();
         let _ = writeln!(

@@ -93,11 +93,15 @@ pub(super) fn check_trailer_field(line: &[u8]) -> Result<(), Reject> {
     Ok(())
 }
 
-/// Whether the request line ends in a well-formed version: then it is one we do not speak, else it is garbage.
+/// Whether the request line is one but for its version, which is well-formed and none that we speak.
 fn names_other_version(head: &[u8]) -> bool {
-    let line = head.split(|b| *b == b'\n').next().unwrap_or(head).trim_ascii_end();
-    let version = line.rsplit(|b| *b == b' ').next().unwrap_or(line);
+    let line = head.split(|b| *b == b'\n').next().unwrap_or(head);
+    let words: Vec<&[u8]> = line.strip_suffix(b"\r").unwrap_or(line).split(|b| *b == b' ').collect();
+    let [_, _, version] = words[..] else {
+        return false;
+    };
     matches!(version, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit())
+        && !matches!(version, b"HTTP/1.0" | b"HTTP/1.1")
 }
 
 fn method(name: &str) -> Method {

@@ -15,7 +15,7 @@ fn read(pieces: &[&[u8]]) -> Outcome {
                 Progress::NeedMore => break,
                 Progress::Expects => {}
                 Progress::Reject(reject) => return (requests, Some(reject.status)),
-                Progress::Request(Request { head, body }) => {
+                Progress::Request(Request { head, body, .. }) => {
                     requests.push((head.method, head.path, head.keep_alive, head.request_id, body));
                 }
             }
@@ -215,6 +215,31 @@ fn request_ids_are_visible_ascii() {
 }
 
 #[test]
+fn an_unfinished_request_is_no_work() {
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for begun in ["G", "GET / HTTP/1.1\r\nHost: a\r\n\r", &format!("{head}5"), &format!("{head}1\r\na\r")] {
+        let mut reader = Reader::new(100);
+        reader.feed(begun.as_bytes());
+        assert!(reader.buffered(), "{begun}");
+        assert!(matches!(reader.next(), Progress::NeedMore), "{begun}");
+        assert!(reader.has_begun() && !reader.buffered(), "{begun}");
+    }
+    let mut reader = Reader::new(100);
+    reader.feed(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET");
+    assert!(matches!(reader.next(), Progress::Request(_)));
+    assert!(reader.buffered(), "the next one was not looked at");
+}
+
+#[test]
+fn empty_lines_before_a_request_are_few() {
+    let request = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let between = "\r\n".repeat(32);
+    assert_eq!(bodies(&format!("{between}{request}{between}{request}")), ["", ""]);
+    assert_eq!(outcome(format!("{between}\n{request}").as_bytes()).1, Some(400));
+    assert_eq!(outcome(format!("{request}{between}\n").as_bytes()).1, Some(400));
+}
+
+#[test]
 fn a_head_that_expects_100_is_reported_once_and_only_before_its_body() {
     let head = b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-Continue\r\nContent-Length: 2\r\n\r\n";
     let mut reader = Reader::new(100);
@@ -228,4 +253,45 @@ fn a_head_that_expects_100_is_reported_once_and_only_before_its_body() {
     assert!(matches!(reader.next(), Progress::NeedMore));
     assert_eq!(post("Expect: tea\r\nContent-Length: 1\r\n", ""), 417);
     assert_eq!(post("Expect: 100-continue\r\nContent-Length: 101\r\n", ""), 413);
+}
+
+#[test]
+fn mutated_requests_read_the_same_however_cut() {
+    let corpus = [
+        "GET /a?b HTTP/1.1\r\nHost: a\r\nX-Request-Id: 1\r\n\r\n",
+        "POST /v1/infer HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhelloGET / HTTP/1.0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5;a=\"b\"\r\nhello\r\n0\r\nSum: 1\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx",
+        "OPTIONS * HTTP/1.1\nHost: [::1]:80\nConnection: close, x\n\n",
+        "GET http://h/p HTTP/1.1\r\nhost: h\r\n\r\n\r\nHEAD / HTTP/1.1\r\nHost: h\r\n\r\n",
+    ];
+    let alphabet = b"\r\n\r\n\t :;,=\"0159afAF-+/HTP\0\x7f\x80";
+    let mut state = 0x2545_f491_4f6c_dd1du64;
+    let mut below = move |n: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % n.max(1) as u64) as usize
+    };
+    let (mut served, mut refused) = (0, 0);
+    for _ in 0..20_000 {
+        let mut raw = corpus[below(corpus.len())].as_bytes().to_vec();
+        for _ in 0..=below(3) {
+            let at = below(raw.len() + 1);
+            match below(4) {
+                0 if at < raw.len() => drop(raw.remove(at)),
+                1 => raw.insert(at, alphabet[below(alphabet.len())]),
+                2 => raw.truncate(raw.len().saturating_sub(below(8))),
+                _ if at < raw.len() => raw[at] = alphabet[below(alphabet.len())],
+                _ => {}
+            }
+        }
+        let whole = read(&[&raw]);
+        let pieces: Vec<&[u8]> = raw.chunks(1 + below(3)).collect();
+        assert_eq!(read(&pieces), whole, "{}", raw.escape_ascii());
+        assert!(whole.0.iter().all(|request| request.4.len() <= 100), "{}", raw.escape_ascii());
+        served += usize::from(!whole.0.is_empty());
+        refused += usize::from(whole.1.is_some());
+    }
+    assert!(served > 1_000 && refused > 1_000, "one-sided: {served}, {refused}");
 }

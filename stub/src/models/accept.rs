@@ -13,6 +13,7 @@ use mio::net::{TcpListener, TcpStream};
 use rustix::io::Errno;
 
 use crate::answer::ReplyTo;
+use crate::clock;
 use crate::connection::Connection;
 use crate::handler;
 use crate::shared::Shared;
@@ -62,6 +63,10 @@ impl Acceptor {
     fn admit(&self, stream: TcpStream) -> Accepted {
         let counters = &self.shared.counters;
         counters.accepted.fetch_add(1, Ordering::Relaxed);
+        let delay = self.shared.plan.behavior.accept_delay;
+        if delay > 0 {
+            clock::sleep_until(clock::now() + delay);
+        }
         let excess =
             (counters.open.load(Ordering::Acquire) + 1).saturating_sub(self.shared.plan.max_connections);
         if excess > MAX_TURNED_AWAY {

@@ -96,6 +96,25 @@ impl Client {
         self.stream.write_all(bytes.as_ref())
     }
 
+    /// From now on sending waits no longer than this for room.
+    pub(crate) fn give_up_after(&mut self, patience: Duration) {
+        self.stream.set_write_timeout(Some(patience)).expect("timeout");
+    }
+
+    /// Whether something is there to be read, the end of the stream included. Does not wait.
+    pub(crate) fn has_answer(&self) -> bool {
+        self.stream.set_nonblocking(true).expect("nonblocking");
+        let blocked = self.stream.peek(&mut [0]).is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock);
+        self.stream.set_nonblocking(false).expect("blocking");
+        !blocked
+    }
+
+    /// Whether an answer comes within a second, not the end of the stream.
+    pub(crate) fn has_answer_soon(&self) -> bool {
+        self.stream.set_read_timeout(Some(Duration::from_secs(1))).expect("timeout");
+        self.stream.peek(&mut [0]).is_ok_and(|n| n > 0)
+    }
+
     pub(crate) fn end(&mut self) {
         self.stream.shutdown(Shutdown::Write).expect("shutdown");
     }
