@@ -191,7 +191,8 @@ impl Source<'_> {
     fn scenario(&self, document: &Document, table: &ScenarioTable) -> Result<Scenario, CliError> {
         let name = table.name.get_ref();
         if !is_name(name) {
-            let why = "the name is also that of a folder: letters, digits, and - _ . between them, at most 40";
+            let why =
+                "the name is also that of a folder: letters, digits, and - _ . between them, at most 40";
             return Err(self.at(&table.name, why));
         }
         let mut argv = self.words(document.defaults.flags.as_ref())?;
@@ -254,7 +255,9 @@ impl Source<'_> {
         let mut words = match (&server.url, &server.stub) {
             (Some(url), None) => vec![url.clone()],
             (None, Some(model)) => vec!["--stub".to_owned(), model.clone()],
-            _ => return Err(self.at(name, "a server has either a url or a stub, the model of the stub server")),
+            _ => {
+                return Err(self.at(name, "a server has either a url or a stub, the model of the stub server"));
+            }
         };
         if let Some(cmd) = &server.cmd {
             words.extend(["--cmd".to_owned(), cmd.clone()]);
@@ -264,12 +267,7 @@ impl Source<'_> {
     }
 
     /// A server as one of two sides. Baseline and optimized share all their flags.
-    fn side(
-        &self,
-        document: &Document,
-        side: &str,
-        name: &Spanned<String>,
-    ) -> Result<Vec<String>, CliError> {
+    fn side(&self, document: &Document, side: &str, name: &Spanned<String>) -> Result<Vec<String>, CliError> {
         let words = self.server(document, name)?;
         let server = &document.servers[name.get_ref()];
         if server.flags.is_some() {
@@ -417,8 +415,14 @@ mod tests {
             ("[[scenario]]\nname = 'x'\nvariants = ['a',\n 'b']\n", "s.toml:6: b: there is no [variants]"),
             ("[[scenario]]\nname = 'x'\nserver = 'a'\nbaseline = 'a'\n", "s.toml:4: x: what does it"),
             ("[[scenario]]\nname = 'x'\nserver = 'a'\nflags = '-n \"3'\n", "s.toml:6: -n \"3: "),
-            ("[[scenario]]\nname = 'x'\nserver = 'a'\nflags = '--fast'\n", "s.toml:4: x: unexpected argument"),
-            ("[[scenario]]\nname = 'x'\nserver = 'a'\nflags = '--out b'\n", "s.toml:4: x: --out is of the whole"),
+            (
+                "[[scenario]]\nname = 'x'\nserver = 'a'\nflags = '--fast'\n",
+                "s.toml:4: x: unexpected argument",
+            ),
+            (
+                "[[scenario]]\nname = 'x'\nserver = 'a'\nflags = '--out b'\n",
+                "s.toml:4: x: --out is of the whole",
+            ),
             ("[[scenario]]\nname = 'x'\nserver = 'a'\ngates = ['p95<=1s',\n'p95=1s']\n", "s.toml:7: "),
             ("[servers.b]\n[[scenario]]\nname = 'x'\nserver = 'b'\n", "s.toml:6: b: a server has either"),
             (

@@ -46,7 +46,11 @@ pub(crate) fn execute(args: &SuiteArgs, console: &mut Console<'_>) -> Result<u8,
     codes.extend(interrupted.then_some(Failure::INTERRUPTED));
     let mut conclude = |unwritten: bool| {
         let unwritten = unwritten.then_some(Failure::ENVIRONMENT);
-        report.conclude(Failure::gravest(codes.iter().copied().chain(unwritten)), interrupted, unwritten.is_some());
+        report.conclude(
+            Failure::gravest(codes.iter().copied().chain(unwritten)),
+            interrupted,
+            unwritten.is_some(),
+        );
         report.clone()
     };
     unwritten |= write_failed(&dir, "suite.json", &json::render(&conclude(unwritten)), console);
@@ -146,8 +150,12 @@ fn measured(
         Err(error) => return entry.failed(Failure::ENVIRONMENT, &error.to_string(), elapsed()),
     };
     let mut page = Vec::new();
-    let mut inner =
-        Console { out: &mut page, err: &mut *console.err, interactive: console.interactive, print_failed: false };
+    let mut inner = Console {
+        out: &mut page,
+        err: &mut *console.err,
+        interactive: console.interactive,
+        print_failed: false,
+    };
     let measured = ready.measure(&own, stop, &mut inner).map(|mut measured| {
         // A suite is a judgement, with or without rules.
         measured.judgement.asked |= measured.judgement.convicted();

@@ -7,13 +7,17 @@ mod instrument;
 mod models;
 mod ranking;
 mod scenario;
+mod suite;
 mod system;
+mod trend;
 
 pub(super) use comparison::Answers;
 pub use comparison::comparison;
 use instrument::{engine, instrument, validity};
 
 pub use ranking::ranking;
+pub use suite::suite;
+pub use trend::trend;
 
 use super::json::Saved;
 use super::{Beyond, LogFile, Report};
