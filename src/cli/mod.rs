@@ -340,6 +340,12 @@ pub struct RunArgs {
     /// Measure the stub with this threading model instead: single, threads, pool, per-core
     #[arg(long = "stub", value_name = "MODEL", value_parser = parse_model, conflicts_with = "url")]
     pub stub_model: Option<String>,
+    /// Start the server at the URL with this command in each round (sh -c), wait until it answers, stop it
+    #[arg(long, value_name = "CMD", requires = "url")]
+    pub cmd: Option<String>,
+    /// How long a started server may take until its URL answers
+    #[arg(long, value_name = "TIME", default_value = "30s")]
+    pub ready_timeout: Nanos,
     /// A scenario: a named set of defaults, which other flags win over, and what is judged under it; `hairspring presets` lists
     /// them. Without a URL it is the stub that is measured
     #[arg(long, value_name = "NAME", value_parser = parse_preset)]

@@ -256,7 +256,9 @@ impl Source<'_> {
             (Some(url), None) => vec![url.clone()],
             (None, Some(model)) => vec!["--stub".to_owned(), model.clone()],
             _ => {
-                return Err(self.at(name, "a server has either a url or a stub, the model of the stub server"));
+                return Err(
+                    self.at(name, "a server has either a url or a stub, the model of the stub server")
+                );
             }
         };
         if let Some(cmd) = &server.cmd {

@@ -117,7 +117,9 @@ impl ScenarioReport {
     pub fn judged(self, judged: &Judged<'_>, elapsed_ns: Nanos) -> Self {
         let mut cases = judged.cases();
         if !cases.iter().any(|case| case.group == "sla") {
-            cases.extend(judged.saved.reports().into_iter().flat_map(figures));
+            let reports = judged.saved.reports();
+            let several = reports.len() > 1;
+            cases.extend(reports.into_iter().flat_map(|report| figures(report, several)));
         }
         Self {
             exit_code: Some(judged.exit_code),
@@ -131,8 +133,8 @@ impl ScenarioReport {
 }
 
 /// What one wants to know of a run that no rule asks about.
-fn figures(report: &Report) -> Vec<Case> {
-    let name = &report.plan.target.name;
+fn figures(report: &Report, several: bool) -> Vec<Case> {
+    let whose = if several { format!("{}: ", report.plan.target.name) } else { String::new() };
     let failed = report.totals.scheduled - report.totals.successful;
     let per_s = report.throughput_per_s.map_or("-".to_owned(), |per_s| format!("{per_s:.1}/s"));
     let percentile = |name| super::text::percentile(&report.response_ns, name);
@@ -146,7 +148,7 @@ fn figures(report: &Report) -> Vec<Case> {
     .map(|(metric, measured)| Case {
         measured,
         status: "measured".to_owned(),
-        ..Case::new("figure", &format!("{name}: {metric}"), CaseOutcome::Skipped, "no rule asks for it")
+        ..Case::new("figure", &format!("{whose}{metric}"), CaseOutcome::Skipped, "no rule asks for it")
     })
     .to_vec()
 }
