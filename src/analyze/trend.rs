@@ -8,7 +8,7 @@
 //! drift shows as several changes. The **size** of a change is Hodges and Lehmann's shift with the interval of the inverted
 //! Mann–Whitney test; it is of the best split, so it is rather too large than too small.
 //!
-//! **Against the rolling baseline**: the interval is the one in which the next run of a normal sample is expected (t with the
+//! **Against the rolling baseline**, the runs before a run since the last change: the interval is the one in which the next run of a normal sample is expected (t with the
 //! baseline's own spread), moved to the change. Not here: which runs belong together, and which may be used.
 
 use serde::{Deserialize, Serialize};
@@ -78,16 +78,18 @@ pub fn change_points(logs: &[f64], confidence: f64) -> Vec<ChangePoint> {
     sized.collect()
 }
 
-/// Each value beside the mean of the up to `window` before it; none where these are too few. `up_is_slower`: true of times,
-/// false of throughput.
+/// Each value beside the mean of the up to `window` before it that are of the same level: since the last of `changes` before
+/// it. None where these are too few. `up_is_slower`: true of times, false of throughput.
 pub fn deviations(
     logs: &[f64],
+    changes: &[ChangePoint],
     window: usize,
     criteria: Criteria,
     up_is_slower: bool,
 ) -> Vec<Option<Deviation>> {
     let one = |(at, value): (usize, &f64)| {
-        let baseline = &logs[at.saturating_sub(window)..at];
+        let level = changes.iter().map(|change| change.at).rfind(|change| *change < at).unwrap_or(0);
+        let baseline = &logs[level.max(at.saturating_sub(window))..at];
         let runs = baseline.len();
         if runs < BASELINE_MIN {
             return None;

@@ -343,6 +343,9 @@ pub struct RunArgs {
     /// Start the server at the URL with this command in each round (sh -c), wait until it answers, stop it
     #[arg(long, value_name = "CMD", requires = "url")]
     pub cmd: Option<String>,
+    /// Start it with nothing but PATH in its environment
+    #[arg(long, requires = "cmd")]
+    pub clean_env: bool,
     /// How long a started server may take until its URL answers
     #[arg(long, value_name = "TIME", default_value = "30s")]
     pub ready_timeout: Nanos,

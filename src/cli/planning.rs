@@ -46,6 +46,7 @@ impl RunArgs {
             (None, Some(command)) => Server::Command {
                 command: command.clone(),
                 cpus: cpus.server.clone(),
+                clean_env: self.clean_env,
                 ready_timeout: self.ready_timeout,
             },
             (None, None) => Server::External,

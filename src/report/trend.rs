@@ -85,7 +85,7 @@ pub struct Trend {
     /// Why change points were not looked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// One for each run; null where it is not used, or where too few are before it.
+    /// One for each run; null where it is not used, or where too few of the same level are before it.
     pub deviations: Vec<Option<Deviation>>,
 }
 
@@ -269,13 +269,14 @@ impl Trend {
             .collect();
         let logs: Vec<f64> = used.iter().map(|(_, log)| *log).collect();
         let mut change_points = trend::change_points(&logs, criteria.confidence);
-        change_points.iter_mut().for_each(|point| point.at = used[point.at].0);
         let mut deviations = vec![None; runs.len()];
         let up_is_slower = metric != "throughput";
-        let found = trend::deviations(&logs, window as usize, criteria, up_is_slower);
+        let found = trend::deviations(&logs, &change_points, window as usize, criteria, up_is_slower);
         for ((at, _), deviation) in used.iter().zip(found) {
             deviations[*at] = deviation;
         }
+        // of the values that are used, of all runs
+        change_points.iter_mut().for_each(|point| point.at = used[point.at].0);
         let few = logs.len() < trend::RUNS_MIN;
         let reason = few.then(|| format!("needs {} runs, there are {}", trend::RUNS_MIN, logs.len()));
         Self { metric: metric.to_owned(), values, change_points, reason, deviations }

@@ -1,3 +1,5 @@
+//! Planted changes are found, none are found where there are none, and intervals hold as often as they say.
+
 use super::*;
 
 const CONFIDENCE: f64 = 0.95;
@@ -111,7 +113,7 @@ fn a_run_is_called_slower_as_often_as_promised_and_when_it_is() {
     let criteria = Criteria::default();
     let last = |seed: u64, by: f64| -> Difference {
         let values = history(11, 0.02, &[(10, by)], seed);
-        deviations(&values, 10, criteria, true)[10].as_ref().unwrap().verdict
+        deviations(&values, &[], 10, criteria, true)[10].as_ref().unwrap().verdict
     };
     let count = |by: f64, verdict| (0..1_000).filter(|seed| last(*seed, by) == verdict).count();
     let (slower, faster) = (count(0.0, Difference::Slower), count(0.0, Difference::Faster));
@@ -119,15 +121,29 @@ fn a_run_is_called_slower_as_often_as_promised_and_when_it_is() {
     assert!((11..=40).contains(&slower) && (11..=40).contains(&faster), "slower {slower}, faster {faster}");
     assert!(count(0.182, Difference::Slower) >= 990);
     let values = history(11, 0.02, &[(10, 0.182)], 1);
-    let of_throughput = deviations(&values, 10, criteria, false);
+    let of_throughput = deviations(&values, &[], 10, criteria, false);
     assert_eq!(of_throughput[10].as_ref().unwrap().verdict, Difference::Faster);
 }
 
 #[test]
 fn a_baseline_is_what_was_just_before() {
     let values = [9.0, 9.0, 9.0, 0.0, 0.001, 0.0, 0.001, 0.0];
-    let deviations = deviations(&values, 4, Criteria::default(), true);
+    let deviations = deviations(&values, &[], 4, Criteria::default(), true);
     assert!(deviations[..BASELINE_MIN].iter().all(Option::is_none));
     let last = deviations[7].as_ref().unwrap();
     assert_eq!((last.runs, last.verdict), (4, Difference::Same), "{last:?}");
+}
+
+#[test]
+fn a_baseline_begins_at_the_last_change() {
+    let values: Vec<f64> =
+        (0..24).map(|at| f64::from(at % 3) * 0.005 + if at < 14 { 0.0 } else { 0.3 }).collect();
+    let changes = change_points(&values, CONFIDENCE);
+    assert_eq!(changes.iter().map(|change| change.at).collect::<Vec<_>>(), [14]);
+    let deviations = deviations(&values, &changes, 10, Criteria::default(), true);
+    let runs: Vec<u32> =
+        deviations[12..20].iter().map(|one| one.as_ref().map_or(0, |one| one.runs)).collect();
+    assert_eq!(runs, [10, 10, 10, 0, 0, 0, 4, 5]);
+    assert_eq!(deviations[14].as_ref().unwrap().verdict, Difference::Slower);
+    assert_eq!(deviations[23].as_ref().unwrap().verdict, Difference::Same);
 }

@@ -68,7 +68,7 @@ fn figure(text: &mut String, history: &History, trend: &Trend) {
             one.runs,
             one.verdict.name()
         ),
-        None => "too few runs before it to compare".to_owned(),
+        None => "too few runs of this level before it to compare".to_owned(),
     };
     let _ = writeln!(text, "  {label:<11}{line}  newest {}, {beside}", shown(&trend.metric, value));
     for point in &trend.change_points {
