@@ -212,11 +212,11 @@ impl TrendReport {
 
 fn unused(run: &Observation) -> Option<LeftOut> {
     let why = match run.validity {
-        _ if run.partial => "shown and not used: the run is partial",
-        Verdict::Invalid => "shown and not used: the run is INVALID",
+        _ if run.partial => "partial",
+        Verdict::Invalid => "INVALID",
         _ => return None,
     };
-    Some(LeftOut { file: run.file.clone(), why: why.to_owned() })
+    Some(LeftOut { file: run.file.clone(), why: format!("shown and not used: {} is {why}", run.name) })
 }
 
 impl History {

@@ -8,6 +8,9 @@ use crate::report::suite::{ScenarioReport, SuiteReport};
 
 const HEAD: [&str; 5] = ["scenario", "metric", "measured", "target", "status"];
 
+/// Characters of a reason.
+const REASON_MAX: usize = 160;
+
 /// What became of a suite.
 pub fn suite(suite: &SuiteReport) -> String {
     let partial = if suite.partial { "  ** PARTIAL: interrupted **" } else { "" };
@@ -61,6 +64,14 @@ fn ended(text: &mut String, scenario: &ScenarioReport) {
         failed && case.group != "scenario" && !case.reason.is_empty()
     };
     for case in scenario.cases.iter().filter(told) {
-        let _ = writeln!(text, "  {}: {}", clean(&case.name), clean(&case.reason));
+        let _ = writeln!(text, "  {}: {}", clean(&case.name), shortened(&clean(&case.reason)));
+    }
+}
+
+/// Its beginning; the whole of it is in the scenario's own page.
+fn shortened(reason: &str) -> String {
+    match reason.char_indices().nth(REASON_MAX) {
+        Some((end, _)) => format!("{}…", &reason[..end]),
+        None => reason.to_owned(),
     }
 }
