@@ -104,6 +104,8 @@ pub struct ThreadReport {
     pub engine: EngineAccount,
     /// Its clock.
     pub clock: ClockAccount,
+    /// At its end it was not bound to its processor any more: somebody moved it, or the processor is gone.
+    pub moved: bool,
     /// Memory allocations during the load; `None` where nobody counts them.
     pub allocations: Option<u64>,
     /// How late its own sends were.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use hairspring::cli::{CompareArgs, GateArgs, PresetsArgs, RunArgs, SuiteArgs, TrendArgs};
+use hairspring::cli::{CapacityArgs, CompareArgs, GateArgs, PresetsArgs, RunArgs, SuiteArgs, TrendArgs};
 
 mod commands;
 
@@ -47,6 +47,12 @@ enum Command {
         --variant 'on: --keepalive on' --variant 'off: --keepalive off' --variant 'few: -c 4'\n\nOf two, the SLA of the \
         optimized side decides; of variants that of every one, unless --judge names some.")]
     Compare(Box<CompareArgs>),
+    /// Search the highest rate at which an SLA is met
+    #[command(
+        after_help = "Examples:\n  hairspring capacity http://127.0.0.1:8080/ --sla 'p99<=50ms' --sla 'errors<1%'\n  \
+        hairspring capacity --stub pool --workers 4 --service exp:2ms --sla 'p95<=10ms' --budget 1m --sweep"
+    )]
+    Capacity(Box<CapacityArgs>),
     /// Judge a saved report by SLA rules, without measuring
     #[command(
         after_help = "Example:\n  hairspring gate results/comparison.json --sla 'p95<=800ms' --sla 'errors<1%'"
@@ -84,6 +90,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => commands::run::execute(&args, &mut console),
         Command::Compare(args) => commands::compare::execute(&args, &mut console),
+        Command::Capacity(args) => commands::capacity::execute(&args, &mut console),
         Command::Gate(args) => commands::gate::execute(&args, &mut console),
         Command::Presets(args) => commands::presets::execute(&args, &mut console),
         Command::Suite(args) => commands::suite::execute(&args, &mut console),

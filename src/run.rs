@@ -5,7 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 
@@ -28,7 +28,7 @@ use crate::sys::alloc;
 use crate::sys::clock::{Monotonic, RunClock};
 use crate::sys::helper::Helper;
 use crate::sys::host;
-use crate::sys::server::ServerError;
+use crate::sys::server::{ServerError, ServerProcess};
 use crate::sys::signal::StopFlag;
 use crate::worker::{self, Wait};
 
@@ -100,16 +100,58 @@ pub fn round(
     measured.server_ready = running.ready;
     if let Some(process) = running.process {
         let ours = matches!(plan.target.server, Server::Stub(_)) && measured.server_survived == Some(true);
-        let output = server_output.to_owned();
-        let hurried = stop.count() >= 2;
-        let ended = process.stop(|| stop.count() >= 2);
-        let status =
-            ended.map_err(|source| RunError::Instrument { what: "cannot stop the server", source })?;
-        if ours && !status.success() && !hurried {
-            measured.server_failure = Some(format!("the stub ended with {status}; see {}", output.display()));
-        }
+        measured.server_failure = end(process, ours, server_output, stop)?;
     }
     Ok(measured)
+}
+
+/// A server that stays for several rounds, which are made with the [`plan`](Self::plan) that it gives.
+pub struct Served {
+    running: Running,
+    server: Server,
+    output: PathBuf,
+}
+
+impl Served {
+    /// Starts the server of `plan`, if it is ours to start, and waits until it answers.
+    pub fn start(
+        plan: &Plan,
+        addresses: &[SocketAddr],
+        output: &Path,
+        stop: &StopFlag,
+    ) -> Result<Self, RunError> {
+        let running = start_server(plan, 0, addresses, output, stop)?;
+        Ok(Self { running, server: plan.target.server.clone(), output: output.to_owned() })
+    }
+
+    /// `plan`, against this server as one that runs already.
+    pub fn plan(&self, plan: &Plan) -> Plan {
+        let mut plan = plan.clone();
+        plan.target.url = Some(self.running.url.clone());
+        plan.target.server = Server::External;
+        plan
+    }
+
+    /// Stops it; what it ended with, if that was a failure.
+    pub fn stop(self, stop: &StopFlag) -> Result<Option<String>, RunError> {
+        let Some(mut process) = self.running.process else { return Ok(None) };
+        let ours = matches!(self.server, Server::Stub(_)) && process.is_running();
+        end(process, ours, &self.output, stop)
+    }
+}
+
+/// Stops a process; what it ended with, if it was `ours` and that was a failure.
+fn end(
+    process: ServerProcess,
+    ours: bool,
+    output: &Path,
+    stop: &StopFlag,
+) -> Result<Option<String>, RunError> {
+    let hurried = stop.count() >= 2;
+    let ended = process.stop(|| stop.count() >= 2);
+    let status = ended.map_err(|source| RunError::Instrument { what: "cannot stop the server", source })?;
+    let failed = ours && !status.success() && !hurried;
+    Ok(failed.then(|| format!("the stub ended with {status}; see {}", output.display())))
 }
 
 /// Before any load: the engine asked for is to be had; the addresses of a target that has a URL, resolved once; and nobody
@@ -371,6 +413,7 @@ impl Job<'_> {
             times,
             engine: engine.account(),
             clock: clock.account(),
+            moved: affinity::allowed() != [self.plan.client.cpus[self.thread]],
             allocations,
             send_lag: recorded.measured.send_lag.clone(),
             arrival_gap: recorded.measured.arrival_gap.clone(),

@@ -11,8 +11,12 @@ use crate::support::{
     ENGINES, Peer, Row, Rows, Scratch, Scripted, answer, check_report, judged, ok, patched,
 };
 
+mod host;
 mod interrupts;
 mod machine;
+mod peers;
+mod table;
+mod trial;
 
 /// A run of `n` requests; the report and the rows, which must tell the same story.
 fn run_of(server: &Scripted, n: u64, flags: &str, code: i32) -> (Value, Rows) {

@@ -210,6 +210,7 @@ fn round_of(index: u32, recorded: Recorded) -> Round {
                 ..EngineAccount::default()
             },
             clock: clock(),
+            moved: false,
             allocations: Some(0),
             send_lag: Distribution::default(),
             arrival_gap: Distribution::default(),

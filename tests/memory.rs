@@ -10,15 +10,11 @@ use hairspring::record::{OkStatuses, Recorder, slicing};
 use hairspring::worker::{self, Wait};
 
 use crate::support::granting::{Granting, driver};
-use crate::support::{Scratch, Stub};
+use crate::support::{Scratch, Stub, long};
 
 const MIB: u64 = 1_024;
 /// The chunks of the per-request log, all together.
 const LOG_BUDGET: u64 = 64 * MIB;
-
-fn long() -> bool {
-    std::env::var_os("HAIRSPRING_LONG").is_some()
-}
 
 #[test]
 fn more_requests_take_no_more_memory() {

@@ -1,5 +1,5 @@
 //! The whole load path in virtual worlds: random plans, random faults, by seed. HAIRSPRING_SEEDS=N runs so many seeds
-//! (200), from HAIRSPRING_SEED on (0). A failure prints its seed and the whole scenario; repeat it with
+//! (200; with HAIRSPRING_LONG 10 000), from HAIRSPRING_SEED on (0). A failure prints its seed and the whole scenario; repeat it with
 //! `HAIRSPRING_SEED=s HAIRSPRING_SEEDS=1 cargo test --test all simulation::seeds`.
 
 use std::collections::BTreeMap;
@@ -36,8 +36,14 @@ use mux::{Mux, Seen};
 use scenario::Scenario;
 use stage::{Account, Sabotage};
 
+use crate::support::long;
+
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect(name))
+}
+
+fn seed_count() -> u64 {
+    number("HAIRSPRING_SEEDS", if long() { 50 * SEEDS } else { SEEDS })
 }
 
 /// Runs and checks; the message of the panic if something does not hold.
@@ -58,7 +64,7 @@ fn trial(scenario: &Scenario, sabotage: Sabotage) -> Result<Account, String> {
 #[test]
 fn seeds() {
     let first = number("HAIRSPRING_SEED", 0);
-    let count = number("HAIRSPRING_SEEDS", SEEDS);
+    let count = seed_count();
     let mut happened = BTreeMap::new();
     for seed in first..first + count {
         let scenario = Scenario::random(seed);
@@ -143,7 +149,7 @@ impl stage::Stack for Mux<Checked<Demux>> {
 fn a_protocol_of_two_streams_fits_between_driver_and_engine() {
     let first = number("HAIRSPRING_SEED", 0);
     let (mut seen, mut handshakes, mut pinged) = (Seen::default(), 0, 0);
-    let count = number("HAIRSPRING_SEEDS", SEEDS).min(10 * SEEDS);
+    let count = seed_count().min(10 * SEEDS);
     for seed in first..first + count {
         let mut scenario = Scenario::random(seed);
         scenario.plan.client.stamps = Stamps::User;

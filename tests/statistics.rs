@@ -9,14 +9,12 @@ use hairspring::load::rng::Rng;
 use hairspring::load::time::Nanos;
 use hairspring::record::{BatchCounter, Tally};
 
+use crate::support::long;
+
+mod capacity;
 mod coverage;
 mod experiments;
 mod verdicts;
-
-/// The full form was asked for.
-fn long() -> bool {
-    std::env::var_os("HAIRSPRING_LONG").is_some()
-}
 
 /// In the long form: this row of a table is wanted. `HAIRSPRING_LONG` can be a part of a row's name, as in `ρ = 0.8 p99`.
 fn wanted(row: &str) -> bool {

@@ -49,6 +49,7 @@ fn thread() -> ThreadReport {
         },
         engine: EngineAccount::default(),
         clock: ClockAccount { worst_residual_ns: Some(Nanos(30)), ..ClockAccount::default() },
+        moved: false,
         allocations: Some(0),
         send_lag: Distribution::default(),
         arrival_gap: Distribution::default(),
@@ -283,6 +284,15 @@ fn what_the_client_did_with_its_time() {
         });
         assert_eq!(found, Some(expected), "{ours} of 1000");
     }
+}
+
+#[test]
+fn a_coarse_clock_and_a_thread_that_was_moved_convict() {
+    let resolution = |step| level("clock-resolution", |run| run.thread().clock.resolution_ns = step);
+    assert_eq!(resolution(us(9)), Some(Level::Ok), "of a median of 1 ms");
+    assert_eq!(resolution(us(11)), Some(Level::Suspect));
+    assert_eq!(resolution(ms(4)), Some(Level::Invalid), "jiffies");
+    assert_eq!(level("moved", |run| run.thread().moved = true), Some(Level::Invalid));
 }
 
 #[test]

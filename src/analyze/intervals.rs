@@ -70,17 +70,18 @@ impl Spread {
 
     /// The half width in standard errors of independent requests: what one interval is wider than another by.
     fn width(self) -> f64 {
-        if self.tau > 1.0 { self.quantile() * self.tau.sqrt() } else { normal_quantile(two_sided()) }
+        let share = two_sided(CONFIDENCE);
+        if self.tau > 1.0 { self.quantile(share) * self.tau.sqrt() } else { normal_quantile(share) }
     }
 
-    fn quantile(self) -> f64 {
-        t_quantile(two_sided(), self.degrees)
+    fn quantile(self, share: f64) -> f64 {
+        t_quantile(share, self.degrees)
     }
 }
 
 /// The share below the upper bound of a two-sided interval.
-fn two_sided() -> f64 {
-    0.5 + CONFIDENCE / 2.0
+fn two_sided(confidence: f64) -> f64 {
+    0.5 + confidence / 2.0
 }
 
 /// The spread of a share over the batches of each round: between neighbouring batches, and between rounds where there are
@@ -113,15 +114,19 @@ fn between(parts: &[Share]) -> Option<Spread> {
 
 /// The 1-based ranks among `n` values that enclose the percentile with 95 %; see [`order_statistic_ranks`].
 pub fn ranks(p: Percentile, n: u64, spread: Spread) -> (u64, Option<u64>) {
+    ranks_at(p, n, spread, CONFIDENCE)
+}
+
+fn ranks_at(p: Percentile, n: u64, spread: Spread, confidence: f64) -> (u64, Option<u64>) {
     if spread.tau <= 1.0 {
-        return order_statistic_ranks(p, n, CONFIDENCE);
+        return order_statistic_ranks(p, n, confidence);
     }
     let effective = (n as f64 / spread.tau).floor() as u64;
     if effective == 0 {
         return (0, None);
     }
     // The t quantile makes up for τ being estimated; as a confidence, the exact binomial can take it.
-    let confidence = (2.0 * normal_cdf(spread.quantile()) - 1.0).min(0.999_999);
+    let confidence = (2.0 * normal_cdf(spread.quantile(two_sided(confidence))) - 1.0).min(0.999_999);
     let (low, high) = order_statistic_ranks(p, effective, confidence);
     // Each effective request stands for a block of n/effective; the outer ends of the blocks count.
     let block = n as f64 / effective as f64;
@@ -176,9 +181,14 @@ fn spread_above(tally: &Tally, quantile: Quantile) -> Spread {
 
 /// The bounds of a percentile of the response time over all scheduled requests, and what they were made from.
 pub fn bounds(tally: &Tally, p: Percentile) -> (Bounds, Spread) {
+    bounds_at(tally, p, CONFIDENCE)
+}
+
+/// [`bounds`] with another confidence, in (0, 1).
+pub fn bounds_at(tally: &Tally, p: Percentile, confidence: f64) -> (Bounds, Spread) {
     let quantile = Responses(tally).quantile(p);
     let spread = spread_above(tally, quantile);
-    let (low, high) = ranks(p, tally.scheduled, spread);
+    let (low, high) = ranks_at(p, tally.scheduled, spread, confidence);
     let edge = |rank: u64| tally.response_ok.edges_at_rank(rank);
     let censored = low > tally.response_ok.count();
     let low = match (edge(low), low, Responses(tally).at_rank(low)) {
@@ -235,7 +245,7 @@ fn needed(tally: &Tally, p: Percentile, value: Nanos, tau: f64) -> Option<u64> {
     let (from, to) = (rank.saturating_sub(reach).max(1), (rank + reach).min(last));
     let at = |rank: u64| Some(tally.response_ok.at_rank(rank)?.0 as f64);
     let (low, high) = (at(from)?, at(to)?);
-    let z = normal_quantile(two_sided());
+    let z = normal_quantile(two_sided(CONFIDENCE));
     let density = (to - from) as f64 / n / (high - low).max(1.0);
     let wanted = variance * (z / (density * value.0 as f64 * PRECISION)).powi(2);
     let finite = tau * ((1.0 - CONFIDENCE) / 2.0).ln() / (-above).ln_1p();
@@ -247,10 +257,10 @@ fn needed(tally: &Tally, p: Percentile, value: Nanos, tau: f64) -> Option<u64> {
 
 /// Exact bounds of the share of requests with an event, `events` of all scheduled, spread over batches like the
 /// unsuccessful are.
-pub fn share_of_scheduled(tally: &Tally, events: u64) -> (f64, f64) {
+pub fn share_of_scheduled(tally: &Tally, events: u64, confidence: f64) -> (f64, f64) {
     let tau = error_tau(tally);
     let (k, n) = (events as f64 / tau, tally.scheduled as f64 / tau);
-    share_bounds(k, n, (1.0 - CONFIDENCE) / 2.0)
+    share_bounds(k, n, (1.0 - confidence) / 2.0)
 }
 
 /// τ of the unsuccessful; errors come in bursts.
@@ -259,7 +269,7 @@ pub fn error_tau(tally: &Tally) -> f64 {
 }
 
 /// The interval of the mean response time of the successful, by batch means; none with fewer than two batches.
-pub fn mean(tally: &Tally) -> Option<Bounds> {
+pub fn mean(tally: &Tally, confidence: f64) -> Option<Bounds> {
     let mean = tally.response_ok.sum() as f64 / tally.response_ok.count() as f64;
     let of_round = |round: &crate::record::Batches| {
         let sums = round.as_slice().iter();
@@ -270,8 +280,9 @@ pub fn mean(tally: &Tally) -> Option<Bounds> {
         let parts: Vec<Share> = parts.iter().filter(|part| part.of > 0.0).copied().collect();
         let (count, values) = (parts.len() as f64, parts.iter().map(|part| part.of).sum::<f64>());
         let squares: f64 = parts.iter().map(|part| (part.events - mean * part.of).powi(2)).sum();
-        (parts.len() >= 2)
-            .then(|| t_quantile(two_sided(), count - 1.0) * (count / (count - 1.0) * squares).sqrt() / values)
+        (parts.len() >= 2).then(|| {
+            t_quantile(two_sided(confidence), count - 1.0) * (count / (count - 1.0) * squares).sqrt() / values
+        })
     };
     let batches: Vec<Share> = rounds.iter().flatten().copied().collect();
     let whole = rounds.iter().map(|round| Share {

@@ -1,6 +1,7 @@
 //! PURE: what the recorded figures mean. No sockets, files, threads or clocks; numbers in, findings out.
 
 pub mod attribution;
+pub mod capacity;
 pub mod compare;
 pub mod diagnose;
 pub mod gate;

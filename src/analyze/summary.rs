@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::gate::{Measured, Throughput};
 use super::intervals;
-use super::stats::{Bounds, Percentile, Quantile, ResponseTimes};
+use super::stats::{Bounds, CONFIDENCE, Percentile, Quantile, ResponseTimes};
 use crate::load::sample::Failure;
 use crate::load::time::Nanos;
 use crate::record::{Distribution, Tally, count_of};
@@ -153,7 +153,7 @@ pub fn measured<'a>(tally: &Tally, responses: &'a Responses<'a>) -> Measured<'a>
     let timeouts = count_of(tally, Failure::Timeout);
     let share = |count| match tally.scheduled {
         0 => (0.0, 1.0),
-        _ => intervals::share_of_scheduled(tally, count),
+        _ => intervals::share_of_scheduled(tally, count, CONFIDENCE),
     };
     Measured {
         scheduled: tally.scheduled,
@@ -163,7 +163,7 @@ pub fn measured<'a>(tally: &Tally, responses: &'a Responses<'a>) -> Measured<'a>
         timeout_share: share(timeouts),
         throughput: throughput(tally),
         mean: tally.response_ok.mean(),
-        mean_bounds: intervals::mean(tally),
+        mean_bounds: intervals::mean(tally, CONFIDENCE),
         max: tally.response_ok.max(),
         responses,
         system: None,

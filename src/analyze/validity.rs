@@ -118,7 +118,7 @@ const DISTURBANCE: Rule = Rule {
 };
 
 /// The other thresholds. METHOD.md explains them.
-const RULES: [Rule; 19] = [
+const RULES: [Rule; 21] = [
     Rule {
         name: "stalls",
         about: About::Instrument,
@@ -136,6 +136,16 @@ const RULES: [Rule; 19] = [
         suspect_above: 1.0,
         invalid_above: Some(20.0),
         meaning: "something else ran on our processors; keep the server and others off them (taskset), or name other --cpus",
+    },
+    Rule {
+        name: "moved",
+        about: About::Instrument,
+        figure: figures::moved,
+        unit: "threads",
+        suspect_above: 0.0,
+        invalid_above: Some(0.0),
+        meaning: "client threads were taken off their processors during the run (taskset, a cpuset, a processor switched off); \
+            leave them where the plan has them",
     },
     Rule {
         name: "helpers",
@@ -231,6 +241,16 @@ const RULES: [Rule; 19] = [
         suspect_above: 1.0,
         invalid_above: None,
         meaning: "the counter was found so far off CLOCK_MONOTONIC at the worst of its comparisons",
+    },
+    Rule {
+        name: "clock-resolution",
+        about: About::Instrument,
+        figure: figures::clock_resolution,
+        unit: "% of the median response time",
+        suspect_above: 1.0,
+        invalid_above: Some(5.0),
+        meaning: "the clock advances in steps of this size, and no difference between two stamps is finer; choose the tsc clock \
+            source",
     },
     Rule {
         name: "littles-law",

@@ -11,6 +11,7 @@ use crate::load::time::Nanos;
 use crate::plan::{EnginePlan, KeepalivePlan, Plan, WaitPlan};
 use crate::preset::Preset;
 
+mod capacity;
 mod files;
 mod planning;
 mod presets;
@@ -19,6 +20,7 @@ mod suite;
 mod values;
 mod variants;
 
+pub use capacity::CapacityArgs;
 pub use files::{parse_replay, parse_requests};
 use stages::parse_stages;
 pub use stages::{ArrivalsArg, Stages};

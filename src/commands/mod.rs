@@ -20,6 +20,7 @@ use hairspring::sys::server::ServerError;
 use hairspring::sys::signal::StopFlag;
 
 mod against;
+pub(crate) mod capacity;
 pub(crate) mod compare;
 pub(crate) mod gate;
 mod handouts;

@@ -21,6 +21,7 @@ use crate::load::time::Nanos;
 use crate::plan::Plan;
 use crate::record::{Key, RELATIVE_ERROR, Tally};
 
+pub mod capacity;
 mod comparison;
 pub mod csv;
 pub mod hdr;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+mod capacity;
 mod comparison;
 mod instrument;
 mod models;
@@ -11,6 +12,7 @@ mod suite;
 mod system;
 mod trend;
 
+pub use capacity::capacity;
 pub(super) use comparison::Answers;
 pub use comparison::comparison;
 use instrument::{engine, instrument, validity};

@@ -129,14 +129,19 @@ fn cost_of(clock: &impl Clock) -> Nanos {
     Nanos((0..5).map(|_| batch()).min().unwrap_or(0))
 }
 
-/// The least step that is not zero among some thousand readings.
+/// The least step that is not zero among some thousand readings; of a clock so coarse that they show none, the first step
+/// that more readings show.
 fn resolution_of(clock: &impl Clock) -> Nanos {
+    const READINGS: usize = 2_000;
+    /// A second and more at 25 ns a reading: a clock that shows no step for so long is none.
+    const AT_MOST: usize = 50_000_000;
     let mut last = clock.now();
-    let steps = (0..2_000).map(|_| {
+    let mut step = || {
         let now = clock.now();
         now - std::mem::replace(&mut last, now)
-    });
-    steps.filter(|&step| step > Nanos::ZERO).min().unwrap_or_default()
+    };
+    let least = (0..READINGS).map(|_| step()).filter(|&step| step > Nanos::ZERO).min();
+    least.or_else(|| (READINGS..AT_MOST).map(|_| step()).find(|&step| step > Nanos::ZERO)).unwrap_or_default()
 }
 
 fn read(id: ClockId) -> Nanos {
@@ -197,6 +202,19 @@ mod tests {
             }
             Some(why) => assert!(account.source == "vdso" && !why.is_empty()),
         }
+    }
+
+    #[test]
+    fn the_step_of_a_coarse_clock_is_found() {
+        const JIFFY: u64 = 4_000_000;
+        struct Coarse;
+        impl Clock for Coarse {
+            fn now(&self) -> Nanos {
+                Nanos(Monotonic.now().0 / JIFFY * JIFFY)
+            }
+        }
+        let step = resolution_of(&Coarse).0; // more than one, where we were not running
+        assert!(step >= JIFFY && step.is_multiple_of(JIFFY), "{step}");
     }
 
     #[test]

@@ -16,10 +16,10 @@ use serde_json::json;
 use crate::support::{Rows, Scratch, Scripted, check_report, ok};
 
 /// A file system of this size, unmounted when dropped; `None` where we may not mount one.
-struct Tmpfs(PathBuf);
+pub(super) struct Tmpfs(PathBuf);
 
 impl Tmpfs {
-    fn mount(at: &Path, size: &str) -> Option<Self> {
+    pub(super) fn mount(at: &Path, size: &str) -> Option<Self> {
         std::fs::create_dir_all(at).unwrap();
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])

@@ -211,7 +211,7 @@ fn intended(scenario: &Scenario, account: &Account) {
         Load::Users { think, stages } => {
             for (index, part) in account.parts.iter().enumerate() {
                 let mut before: BTreeMap<u32, Nanos> = BTreeMap::new();
-                for sample in &part.samples {
+                for sample in by_end(part) {
                     let user = index as u64 + u64::from(sample.connection) * account.parts.len() as u64;
                     let wanted = |at: Nanos| at >= start && is_wanted(stages, user, (at - start).0);
                     assert!(wanted(sample.intended), "user {user} is not wanted then: {sample:?}");

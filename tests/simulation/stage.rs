@@ -124,6 +124,7 @@ pub(crate) fn run_on<S: Stack>(
             times,
             engine: EngineAccount::default(),
             clock: ClockAccount::default(),
+            moved: false,
             allocations: None,
             send_lag: Distribution::default(),
             arrival_gap: Distribution::default(),

@@ -2,6 +2,7 @@
 
 mod daemons;
 pub(crate) mod granting;
+mod network;
 mod program;
 mod results;
 mod scratch;
@@ -9,7 +10,8 @@ mod scripted;
 mod servers;
 
 pub(crate) use daemons::{Daemon, Kind, python_with};
-pub(crate) use program::{Finished, Running};
+pub(crate) use network::Network;
+pub(crate) use program::{Finished, Hairspring, Running};
 pub(crate) use results::{Row, Rows, check_report, judged, patched};
 pub(crate) use scratch::Scratch;
 pub(crate) use scripted::{Heard, Peer, Scripted, answer, ok};
@@ -19,6 +21,11 @@ use std::time::{Duration, Instant};
 
 /// The engines that run on real sockets, as `--engine` calls them.
 pub(crate) const ENGINES: [&str; 2] = ["epoll", "uring"];
+
+/// True where the long forms of tests are wanted: HAIRSPRING_LONG is set, as `./run_tests --long` does.
+pub(crate) fn long() -> bool {
+    std::env::var_os("HAIRSPRING_LONG").is_some()
+}
 
 /// Asks `done` until it is true; false if it never was within `patience`.
 pub(crate) fn eventually(patience: Duration, mut done: impl FnMut() -> bool) -> bool {

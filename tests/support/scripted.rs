@@ -70,6 +70,24 @@ pub(crate) struct Peer {
 impl Peer {
     /// The next request, or `None` when the client has closed or the server stops.
     pub(crate) fn request(&mut self) -> Option<Heard> {
+        let mut heard = self.take_head()?;
+        let length: usize = heard.field("Content-Length").map_or(0, |text| text.parse().unwrap());
+        while self.buffer.len() < length {
+            self.fill()?;
+        }
+        heard.body = self.buffer.drain(..length).collect();
+        self.shared.heard.lock().unwrap().push(heard.clone());
+        Some(heard)
+    }
+
+    /// The head of the next request as soon as it is there; its body is not waited for.
+    pub(crate) fn head(&mut self) -> Option<Heard> {
+        let heard = self.take_head()?;
+        self.shared.heard.lock().unwrap().push(heard.clone());
+        Some(heard)
+    }
+
+    fn take_head(&mut self) -> Option<Heard> {
         let end = loop {
             match self.buffer.windows(4).position(|w| w == b"\r\n\r\n") {
                 Some(at) => break at,
@@ -77,22 +95,27 @@ impl Peer {
             }
         };
         let head = String::from_utf8(self.buffer[..end].to_vec()).unwrap();
-        let mut heard = Heard { connection: self.index, nth: self.nth, head, body: Vec::new() };
-        let length: usize = heard.field("Content-Length").map_or(0, |text| text.parse().unwrap());
-        while self.buffer.len() < end + 4 + length {
-            self.fill()?;
-        }
-        heard.body = self.buffer[end + 4..end + 4 + length].to_vec();
-        self.buffer.drain(..end + 4 + length);
+        self.buffer.drain(..end + 4);
+        let nth = self.nth;
         self.nth += 1;
-        self.shared.heard.lock().unwrap().push(heard.clone());
-        Some(heard)
+        Some(Heard { connection: self.index, nth, head, body: Vec::new() })
     }
 
     /// Sends these bytes; a client that went away is no failure.
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         let _ = self.stream.write_all(bytes.as_ref());
         self
+    }
+
+    /// Sends `piece` over and over: `total` bytes, or until the client closes.
+    pub(crate) fn pour(&mut self, piece: &[u8], total: u64) {
+        let pieces = total.div_ceil(piece.len() as u64);
+        let _ = (0..pieces).try_for_each(|_| self.stream.write_all(piece));
+    }
+
+    /// Says that nothing more will come; what the client sends is still taken.
+    pub(crate) fn half_close(&mut self) {
+        let _ = self.stream.shutdown(std::net::Shutdown::Write);
     }
 
     /// Closes with an RST.
@@ -134,6 +157,7 @@ struct Shared {
 pub(crate) struct Scripted {
     addr: SocketAddr,
     shared: Arc<Shared>,
+    listener: TcpListener,
     acceptor: Option<JoinHandle<()>>,
 }
 
@@ -152,12 +176,14 @@ impl Scripted {
             accepted: AtomicUsize::new(0),
             heard: Mutex::new(Vec::new()),
         });
+        let accepting = listener.try_clone().unwrap();
         let (script, state) = (Arc::new(script), shared.clone());
         let acceptor = std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
+            for stream in accepting.incoming() {
                 if state.stop.load(Ordering::Relaxed) {
                     return;
                 }
+                let Ok(stream) = stream else { continue };
                 let _ = stream.set_nodelay(true);
                 let _ = stream.set_read_timeout(Some(LOOK));
                 let _ = stream.set_write_timeout(Some(LONGEST));
@@ -167,7 +193,7 @@ impl Scripted {
                 std::thread::spawn(move || script(peer));
             }
         });
-        Self { addr, shared, acceptor: Some(acceptor) }
+        Self { addr, shared, listener, acceptor: Some(acceptor) }
     }
 
     /// Answers every request with what `respond` makes of it, and keeps the connection unless the request asks to
@@ -207,7 +233,8 @@ impl Scripted {
 impl Drop for Scripted {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
-        let _ = TcpStream::connect_timeout(&self.addr, Duration::from_secs(1));
+        // ends the accept that is under way; a connect might find no port
+        let _ = socket2::SockRef::from(&self.listener).shutdown(std::net::Shutdown::Both);
         if let Some(acceptor) = self.acceptor.take() {
             let _ = acceptor.join();
         }

@@ -187,11 +187,11 @@ fn errors_in_a_burst_are_worth_less_than_errors_at_random() {
     spread_out.iter_mut().step_by(50).for_each(|response| *response = None);
     let mut burst = vec![Some(5); 1_000];
     burst[500..520].fill(None);
-    let (_, random) = share_of_scheduled(&tally(&spread_out), 20);
-    let (low, clustered) = share_of_scheduled(&tally(&burst), 20);
+    let (_, random) = share_of_scheduled(&tally(&spread_out), 20, CONFIDENCE);
+    let (low, clustered) = share_of_scheduled(&tally(&burst), 20, CONFIDENCE);
     assert!(random < 0.035 && clustered > 0.1, "{random} {clustered}");
     assert!(low < 0.01);
-    assert_eq!(share_of_scheduled(&tally(&vec![Some(5); 299]), 0).0, 0.0);
+    assert_eq!(share_of_scheduled(&tally(&vec![Some(5); 299]), 0, CONFIDENCE).0, 0.0);
 }
 
 #[test]
@@ -203,11 +203,11 @@ fn the_mean_has_the_t_interval_of_its_batches() {
     [10, 12, 14, 16].into_iter().for_each(|ms| tally.response_ok.record(Nanos::from_millis(ms)));
     tally.batches = vec![Batches::restore([10, 12, 14, 16].map(batch).to_vec())];
     // mean 13, s 2.582, t(3) 3.1824: ± 4.1084
-    let Bounds { low, high, .. } = mean(&tally).unwrap();
+    let Bounds { low, high, .. } = mean(&tally, CONFIDENCE).unwrap();
     assert!(
         low.0.abs_diff(8_891_600) < 1_000 && high.unwrap().0.abs_diff(17_108_400) < 1_000,
         "{low} {high:?}"
     );
     tally.batches = vec![Batches::restore(vec![batch(52)])];
-    assert_eq!(mean(&tally), None);
+    assert_eq!(mean(&tally, CONFIDENCE), None);
 }

@@ -176,6 +176,15 @@ pub(super) fn clock_error(e: &Evidence<'_>) -> Seen {
     }
 }
 
+/// Of the thread whose clock had the greatest least step.
+pub(super) fn clock_resolution(e: &Evidence<'_>) -> Seen {
+    e.share_of_median(e.threads().map(|t| t.clock.resolution_ns).max())
+}
+
+pub(super) fn moved(e: &Evidence<'_>) -> Seen {
+    Seen::Is(e.threads().filter(|t| t.moved).count() as f64)
+}
+
 /// The driver's area under the curve of requests in flight against the recorder's sum of done − issued; the worst round's.
 pub(super) fn littles_law(e: &Evidence<'_>) -> Seen {
     let residual = |round: &Round| {

@@ -253,6 +253,10 @@ impl<Q: Completion> Ring<Q> {
                 Ok(taken) if taken > 0 && taken < queued => {}
                 // The time is over; a signal; the completion queue is full: reaping comes next.
                 Ok(_) | Err(Errno::TIME | Errno::INTR | Errno::BUSY) => return Ok(()),
+                // The kernel has no memory for more operations now (io_uring_enter(2): "try again"). What is queued stays
+                // queued for the next enter; where the caller needs room at once, it is asked until it has.
+                Err(Errno::AGAIN) if !self.is_full() => return Ok(()),
+                Err(Errno::AGAIN) => std::thread::yield_now(),
                 Err(errno) => return Err(errno.into()),
             }
         }

@@ -12,7 +12,7 @@ use crate::load::time::Nanos;
 pub(super) const REQUEST: u64 = 2_000_000_000_000;
 
 /// Requests per second, exact: thousandths of a request per second.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Rate {
     /// Requests in 1 000 seconds.
