@@ -17,6 +17,7 @@ mod kernel;
 mod log;
 mod passages;
 mod path;
+mod silences;
 mod slices;
 mod tally;
 mod templates;
@@ -28,8 +29,9 @@ pub use distribution::{Distribution, RANGE_MAX, RELATIVE_ERROR};
 pub use kernel::KernelSplit;
 use log::Log;
 pub use log::{LogChunk, LogPort};
-pub use passages::{BLOCK, Moments, Passage, Passages};
+pub use passages::{BLOCK, Moments, Passage, Passages, Worked};
 pub use path::{Path, STEPS_MAX, Step};
+pub use silences::{SILENCE_MIN, Silence, Silences};
 pub use slices::{Interval, SLICES_MAX, SliceMerger, SlicePort, Slices, slicing};
 pub use tally::{Key, OkStatuses, Tally, count_of};
 pub use templates::{TemplateTallies, TemplateTally};
@@ -47,6 +49,7 @@ pub struct Recorder {
     slicer: Option<slices::Slicer>,
     path: Option<Path>,
     passages: Passages,
+    silences: Silences,
     thread: usize,
     connections: Vec<Moments>,
 }
@@ -70,6 +73,8 @@ pub struct Recorded {
     pub path: Path,
     /// Stretches of consecutive requests.
     pub passages: Passages,
+    /// When nothing was answered.
+    pub silences: Silences,
     /// Of the service times (done − issued), one for each connection slot of each thread.
     pub connections: Vec<Moments>,
 }
@@ -95,6 +100,7 @@ impl Recorder {
             slicer: None,
             path: None,
             passages: Passages::for_thread(),
+            silences: Silences::for_thread(),
             thread,
             connections: Vec::new(),
         }
@@ -158,6 +164,7 @@ impl Recorder {
             digests.record(sample, status);
         }
         self.passages.record(sample);
+        self.silences.record(sample);
         if let (Outcome::Completed(_), Some(service)) = (sample.outcome, sample.service()) {
             self.connection(sample.connection).add(service.0 as f64);
         }
@@ -198,6 +205,7 @@ impl Recorder {
             slices_held: self.slicer.map_or(0, slices::Slicer::finish),
             path: self.path.unwrap_or_default(),
             passages: self.passages,
+            silences: self.silences,
             connections: self.connections,
         }
     }
@@ -213,6 +221,7 @@ impl Recorded {
         self.slices_held += other.slices_held;
         self.path.merge(other.path);
         self.passages.merge(&other.passages);
+        self.silences.merge(&other.silences);
         self.connections.extend(other.connections);
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! One test binary, so that it links once. `support` is the harness; each other module is one subject:
 //! - `conformance`: answers that other people's parsers are tested with, however they are cut;
+//! - `attribution`: labelled scenarios, and what is said to be wrong with them;
 //! - `cli`: what is refused before anything is measured, and how it says so;
 //! - `e2e`: every threading model under every load, every kind of answer, both commands;
 //! - `faults`: what servers, disks and users do to a run in progress;
@@ -21,6 +22,7 @@
 //! begins with `SKIPPED:`.
 #![allow(clippy::print_stderr, clippy::print_stdout)] // where a failed test left its files; figures
 
+mod attribution;
 mod cli;
 mod conformance;
 mod e2e;

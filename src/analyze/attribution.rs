@@ -2,8 +2,8 @@
 //! of closed networks says beside it.
 //!
 //! The split is that of the very requests near the median and of those in the tail; percentiles of parts
-//! do not add up, so they are never used. Needs the server's own account (Server-Timing); without it the
-//! answer is "not evaluated", never a guess.
+//! do not add up, so they are never used. The server's parts need its own account (Server-Timing), the
+//! network's the kernel's stamps; what no stamp shows is in the residual, never a guess.
 
 use std::num::NonZeroU32;
 
@@ -17,7 +17,11 @@ use crate::facts::Round;
 use crate::load::schedule::Load;
 use crate::load::time::Nanos;
 use crate::plan::{Plan, Server};
-use crate::record::{Parts, Tally};
+use crate::record::Tally;
+
+mod split;
+
+pub use split::{Part, Split};
 
 /// What is known beside the response times themselves.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,29 +40,22 @@ pub struct Evidence {
     pub median: Option<Split>,
     /// The split of requests at and above p95.
     pub tail: Option<Split>,
+    /// The split of requests at and above p50, p95, p99, p99.9.
+    #[serde(default)]
+    pub anatomy: Vec<TailGroup>,
     /// The closed network beside the measurement.
     pub closed_loop: Option<ClosedLoop>,
     /// The stub's counters after each round.
     pub server_stats: Vec<Value>,
 }
 
-/// Mean parts of the response times of one group of requests, in nanoseconds. They add up to `response`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Split {
-    /// Requests in the group.
-    pub requests: u64,
-    /// Their mean response time.
-    pub response_ns: Nanos,
-    /// Waiting for a connection, connecting included.
-    pub conn_wait_ns: Nanos,
-    /// The instrument's lateness.
-    pub send_lag_ns: Nanos,
-    /// In the server's queue.
-    pub queue_ns: Nanos,
-    /// In the server's handler.
-    pub service_ns: Nanos,
-    /// The rest: both ways through the network stack, the server's writing, the client's wake-up.
-    pub transport_ns: Nanos,
+/// The requests at and above one percentile of the response times of the successful.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TailGroup {
+    /// `p50`, `p99.9`.
+    pub from: Percentile,
+    /// Their mean parts.
+    pub split: Split,
 }
 
 /// The closed network with N clients, no think time, and c servers.
@@ -92,7 +89,7 @@ pub fn evidence(plan: &Plan, rounds: &[Round], tally: &Tally) -> Evidence {
     let between = |from: Percentile, to: Option<Percentile>| {
         let low = ok.at_rank(from.rank(ok.count()))?;
         let high = to.map_or(Some(Nanos::MAX), |to| ok.at_rank(to.rank(ok.count())))?;
-        split(&tally.anatomy.between(low, high))
+        Split::of(&tally.anatomy.between(low, high))
     };
     let percentile = |thousandths| Percentile::from_thousandths(thousandths).expect("below p100");
     Evidence {
@@ -103,26 +100,13 @@ pub fn evidence(plan: &Plan, rounds: &[Round], tally: &Tally) -> Evidence {
         service_ns: Figures::of(&tally.server_service),
         median: between(percentile(40_000), Some(percentile(60_000))),
         tail: between(Percentile::P95, None),
+        anatomy: [Percentile::P50, Percentile::P95, Percentile::P99, Percentile::P999]
+            .into_iter()
+            .filter_map(|from| Some(TailGroup { from, split: between(from, None)? }))
+            .collect(),
         closed_loop: closed_loop(plan, rounds.len(), tally),
         server_stats: rounds.iter().filter_map(|round| round.server_stats.clone()).collect(),
     }
-}
-
-fn split(parts: &Parts) -> Option<Split> {
-    let n = u128::from(parts.count);
-    if n == 0 {
-        return None;
-    }
-    let mean = |sum: u128| Nanos((sum / n) as u64);
-    Some(Split {
-        requests: parts.count,
-        response_ns: mean(parts.response),
-        conn_wait_ns: mean(parts.conn_wait),
-        send_lag_ns: mean(parts.send_lag),
-        queue_ns: mean(parts.queue),
-        service_ns: mean(parts.service),
-        transport_ns: mean(parts.transport()),
-    })
 }
 
 fn closed_loop(plan: &Plan, rounds: usize, tally: &Tally) -> Option<ClosedLoop> {
@@ -152,7 +136,7 @@ fn closed_loop(plan: &Plan, rounds: usize, tally: &Tally) -> Option<ClosedLoop> 
 }
 
 /// The first N of n requests find a queue that is still filling: they wait (N−c)·S/2c less than the others, on average.
-fn mean_from_empty(clients: NonZeroU32, service: Nanos, servers: NonZeroU32, n: f64) -> Nanos {
+pub(super) fn mean_from_empty(clients: NonZeroU32, service: Nanos, servers: NonZeroU32, n: f64) -> Nanos {
     let (clients_n, c, s) = (f64::from(clients.get()), f64::from(servers.get()), service.0 as f64);
     let steady = closed_response(clients, service, servers).0 as f64;
     let first_wave = (clients_n / n.max(clients_n)) * (clients_n - c).max(0.0) * s / (2.0 * c);

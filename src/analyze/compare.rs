@@ -261,7 +261,7 @@ fn in_words(change: &Change, sides: &str) -> String {
 
 /// Where the time of one side went.
 pub fn side(name: &str, evidence: &Evidence) -> String {
-    let Some(split) = evidence.median else {
+    let Some(split) = evidence.median.filter(|split| split.timed > 0) else {
         return format!("Where the {name}'s time went is not evaluated: its answers carry no Server-Timing.");
     };
     let (part, time) = largest(&split);
@@ -289,9 +289,9 @@ pub fn side(name: &str, evidence: &Evidence) -> String {
 
 fn largest(split: &Split) -> (&'static str, Nanos) {
     let parts = [
-        ("queueing in the server", split.queue_ns),
-        ("service", split.service_ns),
-        ("transport and client", split.transport_ns),
+        ("queueing in the server", split.queue_ns.unwrap_or_default()),
+        ("service", split.service_ns.unwrap_or_default()),
+        ("transport and client", split.beside_the_server()),
         ("waiting for a connection", split.conn_wait_ns),
         ("our own send lag", split.send_lag_ns),
     ];

@@ -9,7 +9,7 @@ use crate::load::time::Nanos;
 
 /// Ids in a block.
 pub const BLOCK: u64 = 256;
-/// Requests kept by a thread (256 KiB).
+/// Requests kept by a thread (less than a MiB).
 const KEPT_MAX: usize = 8_192;
 
 /// One measured request that was issued.
@@ -23,6 +23,17 @@ pub struct Passage {
     pub issued: Nanos,
     /// done − intended, if it completed.
     pub response: Option<Nanos>,
+    /// The server's own account, if it gave one that can be true.
+    pub server: Option<Worked>,
+}
+
+/// What a server said of one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Worked {
+    /// In its queue.
+    pub queue: Nanos,
+    /// In its handler.
+    pub service: Nanos,
 }
 
 /// Every `stride`-th block of 256 requests.
@@ -53,7 +64,12 @@ impl Passages {
             }
         }
         let response = matches!(sample.outcome, Outcome::Completed(_)).then(|| sample.response());
-        self.kept.push(Passage { seq: sample.id.seq, intended: sample.intended, issued, response });
+        let timing = &sample.server;
+        let server = timing.queue.or(timing.queue_from_read).zip(timing.service);
+        let server = server
+            .filter(|_| response.is_some() && sample.server_timing_fits())
+            .map(|(queue, service)| Worked { queue, service });
+        self.kept.push(Passage { seq: sample.id.seq, intended: sample.intended, issued, response, server });
     }
 
     fn keeps(&self, seq: u64) -> bool {

@@ -122,6 +122,9 @@ impl Tally {
             self.successful += 1;
             self.response_ok.record(response);
             self.undisturbed.record(sample.undisturbed());
+            if sample.server_timing_fits() {
+                self.anatomy.record(sample);
+            }
         } else {
             self.response_not_ok.record(response);
         }
@@ -171,7 +174,6 @@ impl Tally {
         }
         if let Some(service) = sample.server.service {
             self.server_service.record(service);
-            self.anatomy.record(sample);
         }
     }
 

@@ -182,7 +182,7 @@ fn an_anatomy_adds_up_and_the_tail_holds_tail_requests_only() {
     }
     let all = anatomy.between(Nanos::ZERO, Nanos::MAX);
     assert_eq!((all.count, all.service, all.conn_wait, all.send_lag), (1_000, 50_000_000, 10_000, 5_000));
-    assert_eq!(all.response, all.transport() + all.queue + all.service + all.conn_wait + all.send_lag);
+    assert_eq!(all.response, all.residual() + all.queue + all.service + all.conn_wait + all.send_lag);
     let tail = anatomy.between(Nanos(1_000_000), Nanos::MAX);
     assert!(tail.count.abs_diff(100) <= 8, "a bucket is at most 0.8 % wide: {}", tail.count);
     let per = |sum: u128, n: u64| sum as f64 / n as f64;

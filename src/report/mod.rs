@@ -9,9 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::analyze::attribution::{self, Evidence};
 use crate::analyze::diagnose::{self, Diagnosis};
+use crate::analyze::findings::{self, Findings, Sources, Symptoms};
 use crate::analyze::gate::{self, Measured, Relative, Rule, RuleReport, SlaReport};
 use crate::analyze::intervals::{self as certainty, Interval};
-use crate::analyze::scenario::{self, Findings};
+use crate::analyze::recommend::{self, Advice, Grounds};
+use crate::analyze::scenario;
 use crate::analyze::stats::Percentile;
 use crate::analyze::summary::{Figures, Responses, measured, throughput};
 use crate::analyze::theory::{self, Theory};
@@ -122,9 +124,15 @@ pub struct Report {
     /// Findings about the run.
     #[serde(default)]
     pub diagnosis: Option<Diagnosis>,
+    /// Why it is slow.
+    #[serde(default)]
+    pub findings: Option<Findings>,
+    /// What to do about it.
+    #[serde(default)]
+    pub advice: Option<Advice>,
     /// What the preset asks, and the answers; absent without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scenario: Option<Findings>,
+    pub scenario: Option<scenario::Findings>,
     /// How far the instrument believes itself.
     pub validity: Validity,
     /// The gate.
@@ -251,6 +259,27 @@ impl Report {
         let figures = system.as_ref().map(|system| &system.figures);
         let measured = Measured { system: figures, ..measured(&tally, &responses) };
         let sla = gate::evaluate(rules, &measured, evaluable(partial, &validity));
+        let evidence = attribution::evidence(plan, rounds, &tally);
+        let theory = theory::theory(plan, rounds, &tally);
+        let sources = Sources {
+            plan,
+            rounds,
+            tally: &tally,
+            evidence: &evidence,
+            validity: &validity,
+            system: figures,
+        };
+        let symptoms = Symptoms::of(sources);
+        let findings = findings::find(&symptoms);
+        let advice = recommend::advise(Grounds {
+            sources,
+            symptoms: &symptoms,
+            findings: &findings,
+            theory: &theory,
+            rules,
+            sla: &sla,
+            partial,
+        });
         let per_driver = |f: fn(&crate::load::driver::DriverCounts) -> u64| -> u64 {
             rounds.iter().flat_map(|r| &r.threads).map(|t| f(&t.counts.driver)).sum()
         };
@@ -288,8 +317,10 @@ impl Report {
                 response_ok_ns: Figures::of(&warmup.response_ok),
             },
             templates: mix::templates(plan, &tally),
-            evidence: attribution::evidence(plan, rounds, &tally),
-            theory: Some(theory::theory(plan, rounds, &tally)),
+            evidence,
+            theory: Some(theory),
+            findings: Some(findings),
+            advice: Some(advice),
             diagnosis: Some(diagnose::diagnose(plan, rounds)),
             scenario: scenario::findings(plan, rounds, &tally, validity.verdict),
             validity,

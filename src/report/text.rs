@@ -2,8 +2,10 @@
 
 use std::fmt::Write;
 
+mod anatomy;
 mod capacity;
 mod comparison;
+mod findings;
 mod instrument;
 mod models;
 mod ranking;
@@ -23,7 +25,7 @@ pub use trend::trend;
 
 use super::json::Saved;
 use super::{Beyond, LogFile, Report};
-use crate::analyze::attribution::{ClosedLoop, Split};
+use crate::analyze::attribution::ClosedLoop;
 use crate::analyze::gate::{SlaReport, SlaVerdict};
 use crate::analyze::intervals::Interval;
 use crate::analyze::summary::{Figures, TABLED};
@@ -70,6 +72,8 @@ pub fn run(report: &Report) -> String {
     mix(&mut text, report);
     scenario::scenario(&mut text, report.scenario.as_ref());
     evidence(&mut text, report);
+    findings::findings(&mut text, report.findings.as_ref());
+    findings::advice(&mut text, report.advice.as_ref());
     models::theory(&mut text, report.theory.as_ref());
     models::diagnosis(&mut text, report.diagnosis.as_ref());
     system::system(&mut text, report);
@@ -311,35 +315,8 @@ fn mix(text: &mut String, report: &Report) {
 }
 
 fn evidence(text: &mut String, report: &Report) {
-    split_table(text, &[("", report)]);
+    anatomy::anatomy(text, &report.evidence);
     closed_loop(text, "", report.evidence.closed_loop.as_ref());
-}
-
-fn split_table(text: &mut String, reports: &[(&str, &Report)]) {
-    if reports.iter().all(|(_, report)| report.evidence.median.is_none()) {
-        text.push_str("\nwhere the time went: not evaluated (no Server-Timing in the answers)\n");
-        return;
-    }
-    text.push('\n');
-    line(text, &["mean parts", "response", "queue", "service", "transport", "conn wait", "send lag"]);
-    for (name, report) in reports {
-        let parts = [("p40–p60", &report.evidence.median), ("from p95", &report.evidence.tail)];
-        for (group, split) in parts {
-            let label = if name.is_empty() { group.to_owned() } else { format!("{name} {group}") };
-            match split {
-                Some(s) => split_row(text, &label, s),
-                None => line(text, &[&label, "-"]),
-            }
-        }
-    }
-}
-
-fn split_row(text: &mut String, label: &str, s: &Split) {
-    let parts = [s.response_ns, s.queue_ns, s.service_ns, s.transport_ns, s.conn_wait_ns, s.send_lag_ns];
-    let cells: Vec<String> = parts.iter().map(ToString::to_string).collect();
-    let mut row = vec![label];
-    row.extend(cells.iter().map(String::as_str));
-    line(text, &row);
 }
 
 fn closed_loop(text: &mut String, name: &str, closed: Option<&ClosedLoop>) {

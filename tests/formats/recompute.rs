@@ -192,15 +192,29 @@ fn undisturbed(row: &Row) -> u64 {
 /// The parts of a split add up, and its requests are among those that succeeded.
 fn split(split: &Value, ok: &[&Row], name: &str) {
     if split.is_null() {
-        assert!(ok.iter().all(|row| row.number("server_service_ns").is_none()), "{name} is missing");
+        assert!(ok.is_empty(), "{name} is missing");
         return;
     }
+    let timed = ok.iter().filter(|row| row.number("server_service_ns").is_some()).count() as u64;
+    assert!(number(&split["timed"]).unwrap() <= timed, "{name}");
+    assert_eq!(split["service_ns"].is_null(), timed == 0, "{name}");
     let part = |field: &str| split[field].as_u64().unwrap_or_else(|| panic!("{name}.{field}"));
-    let parts = ["conn_wait_ns", "send_lag_ns", "queue_ns", "service_ns", "transport_ns"].map(part);
+    let seen = |field: &str| if split[field].is_null() { 0 } else { part(field) };
+    let parts = [
+        "conn_wait_ns",
+        "send_lag_ns",
+        "send_path_ns",
+        "queue_ns",
+        "service_ns",
+        "transport_ns",
+        "wake_up_ns",
+        "residual_ns",
+    ]
+    .map(seen);
     let sum: u64 = parts.iter().sum();
     // each mean is rounded down
     let least = part("response_ns");
-    assert!(sum >= least.saturating_sub(5), "{name}: {parts:?} do not make {least}");
+    assert!(sum <= least && sum >= least.saturating_sub(8), "{name}: {parts:?} do not make {least}");
     let requests = part("requests");
     assert!(requests > 0 && requests <= ok.len() as u64, "{name}: {requests} of {}", ok.len());
     if name == "tail" {

@@ -58,7 +58,12 @@ pub(crate) struct Stub {
 impl Stub {
     /// Starts it and waits for its line.
     pub(crate) fn start(scratch: &Scratch, flags: &str) -> Self {
-        let mut process = scratch.hairspring(&format!("stub {flags}")).deadline(READY).start();
+        Self::start_under(scratch, "", flags)
+    }
+
+    /// The same, run by another program that becomes it: `taskset -c 0`.
+    pub(crate) fn start_under(scratch: &Scratch, wrapper: &str, flags: &str) -> Self {
+        let mut process = scratch.hairspring(&format!("stub {flags}")).under(wrapper).deadline(READY).start();
         let up = eventually(READY, || process.stdout().ends_with('\n') || !process.is_running());
         let line = process.stdout();
         assert!(up && !line.is_empty(), "stub {flags}: not ready: {}", process.stderr());

@@ -17,7 +17,7 @@ fn passages(
         at += gap(unit());
         let intended = Nanos(at as u64);
         let response = Some(Nanos(response(seq, unit())));
-        Passage { seq, intended, issued: intended + Nanos(late(seq)), response }
+        Passage { seq, intended, issued: intended + Nanos(late(seq)), response, server: None }
     };
     (0..blocks).map(|block| (block * 256..(block + 1) * 256).map(&mut passage).collect()).collect()
 }

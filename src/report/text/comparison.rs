@@ -3,7 +3,9 @@
 use std::fmt::Write;
 
 use super::models::sides;
-use super::{closed_loop, counts, line, logs, percentile, pooled, shown, sla, split_table, target, validity};
+use super::{
+    anatomy, closed_loop, counts, findings, line, logs, percentile, pooled, shown, sla, target, validity,
+};
 use crate::analyze::compare::{Change, Outputs};
 use crate::analyze::gate::SlaVerdict;
 use crate::analyze::paired::Effect;
@@ -51,11 +53,14 @@ pub fn comparison(comparison: &Comparison) -> String {
     }
     let answers = Answers(&comparison.outputs, comparison.outputs_identical);
     let _ = writeln!(text, "{answers}");
-    split_table(&mut text, &[("baseline", baseline), ("optimized", optimized)]);
+    anatomy::side_by_side(&mut text, &[("baseline", &baseline.evidence), ("optimized", &optimized.evidence)]);
     closed_loop(&mut text, "baseline", baseline.evidence.closed_loop.as_ref());
     closed_loop(&mut text, "optimized", optimized.evidence.closed_loop.as_ref());
     sides(&mut text, &[("baseline", baseline), ("optimized", optimized)]);
     let _ = writeln!(text, "\n{}\n", comparison.conclusion);
+    for (name, report) in [("baseline", baseline), ("optimized", optimized)] {
+        findings::in_short(&mut text, name, report.findings.as_ref());
+    }
     for (name, report) in [("baseline", baseline), ("optimized", optimized)] {
         validity(&mut text, &format!("validity of {name}"), &report.validity);
     }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::comparison::{Answers, Width, effect_cells};
 use super::models::sides;
-use super::{closed_loop, counts, line, logs, percentile, pooled, shown, sla, split_table, target, validity};
+use super::{anatomy, closed_loop, counts, line, logs, percentile, pooled, shown, sla, target, validity};
 use crate::analyze::gate::SlaVerdict;
 use crate::analyze::ranking::{Standing, shown as figure_name};
 use crate::report::{Ranking, Report};
@@ -29,7 +29,8 @@ pub fn ranking(ranking: &Ranking) -> String {
         };
         let _ = writeln!(text, "{} against {}: {answers}", variant.name, ranking.variants[0].name);
     }
-    split_table(&mut text, &reports);
+    let evidence: Vec<_> = reports.iter().map(|(name, report)| (*name, &report.evidence)).collect();
+    anatomy::side_by_side(&mut text, &evidence);
     for (name, report) in &reports {
         closed_loop(&mut text, name, report.evidence.closed_loop.as_ref());
     }
