@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use hairspring::cli::{CapacityArgs, CompareArgs, GateArgs, PresetsArgs, RunArgs};
+use hairspring::cli::{CapacityArgs, CompareArgs, GateArgs, PresetsArgs, RunArgs, SuiteArgs, TrendArgs};
 
 mod commands;
 
@@ -25,7 +25,7 @@ struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 gates met; 1 the environment failed (file, port, server, log, no request completed); 2 SLA not met, or \
-the answers differ; 3 INVALID where a gate or comparison was asked; 4 inconclusive; 64 bad usage; 130 interrupted.";
+the answers differ; 3 INVALID where a gate, comparison or suite was asked; 4 inconclusive; 64 bad usage; 130 interrupted.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -62,6 +62,14 @@ enum Command {
     #[command(after_help = "Examples:\n  hairspring presets\n  hairspring presets exhaustion\n  \
         hairspring run --preset exhaustion --time-scale 0.1")]
     Presets(PresetsArgs),
+    /// Run every scenario of a file, and report on them together
+    #[command(after_help = "Examples:\n  hairspring suite nightly.toml --check\n  \
+        hairspring suite nightly.toml --junit hairspring.xml --summary \"$GITHUB_STEP_SUMMARY\"")]
+    Suite(SuiteArgs),
+    /// The history of saved reports: where a figure changed, and the newest run beside those before it
+    #[command(after_help = "Examples:\n  hairspring trend history/\n  \
+        hairspring trend results*/report.json --metric p99 --window 20 --json trend.json")]
+    Trend(TrendArgs),
     /// Run the stub server: one handler, four threading models, identical work
     #[command(after_help = "Example:\n  hairspring stub --model pool --workers 8 --service normal:50ms,8ms \
         --addr 127.0.0.1:8080")]
@@ -85,6 +93,8 @@ fn main() -> ExitCode {
         Command::Capacity(args) => commands::capacity::execute(&args, &mut console),
         Command::Gate(args) => commands::gate::execute(&args, &mut console),
         Command::Presets(args) => commands::presets::execute(&args, &mut console),
+        Command::Suite(args) => commands::suite::execute(&args, &mut console),
+        Command::Trend(args) => commands::trend::execute(&args, &mut console),
         Command::Stub(args) => commands::stub(*args, &mut console),
     };
     match result {

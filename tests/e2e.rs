@@ -16,6 +16,8 @@ mod engines;
 mod instrument;
 mod loads;
 mod monitor;
+mod suite;
+mod trend;
 mod variants;
 
 const MODELS: [&str; 4] = ["single", "threads", "pool", "per-core"];

@@ -16,4 +16,5 @@ pub mod special;
 pub mod stats;
 pub mod summary;
 pub mod theory;
+pub mod trend;
 pub mod validity;

@@ -65,7 +65,18 @@ impl CapacityArgs {
         common.load.drain = common.load.drain.or(patience(&rules));
         common.tool.no_log = true;
         let (url, stub_model) = (self.url.clone(), self.stub_model.clone());
-        let run = RunArgs { url, stub_model, common, preset: None, rounds: None, time_scale: 1.0 };
+        let run = RunArgs {
+            url,
+            stub_model,
+            // --cmd is of no use here: a probe finds its server running
+            cmd: None,
+            clean_env: false,
+            ready_timeout: Nanos::ZERO,
+            common,
+            preset: None,
+            rounds: None,
+            time_scale: 1.0,
+        };
         let settings = Settings {
             start,
             precision: self.precision,

@@ -37,12 +37,19 @@ impl RunArgs {
             (Some(url), _) => (Some(parse_url(url)?), None),
             (None, model) => (None, model.clone().or(Some(preset.model.to_owned()))),
         };
-        self.common.refuse_idle_flags(stub.is_some(), stub.is_some())?;
-        let local = stub.is_some() || url.as_ref().is_some_and(is_loopback);
+        let started = stub.is_some() || self.cmd.is_some();
+        self.common.refuse_idle_flags(stub.is_some(), started)?;
+        let local = started || url.as_ref().is_some_and(is_loopback);
         let cpus = common.processors(allowed, local)?;
-        let server = match &stub {
-            Some(model) => Server::Stub(common.stub(model, preset, &cpus.server)),
-            None => Server::External,
+        let server = match (&stub, &self.cmd) {
+            (Some(model), _) => Server::Stub(common.stub(model, preset, &cpus.server)),
+            (None, Some(command)) => Server::Command {
+                command: command.clone(),
+                cpus: cpus.server.clone(),
+                clean_env: self.clean_env,
+                ready_timeout: self.ready_timeout,
+            },
+            (None, None) => Server::External,
         };
         let target = Target { name: "target".to_owned(), url, server };
         let rules = parse_rules(&common.tool.sla)?;

@@ -57,9 +57,7 @@ pub(super) fn parse_variant(text: &str) -> Result<Variant, String> {
     const FORM: &str = "write 'NAME: FLAGS', as in 'closed: --keepalive off'";
     let (name, flags) = text.split_once(':').ok_or(FORM)?;
     let (name, flags) = (name.trim().to_owned(), flags.trim().to_owned());
-    let of_file = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(of_file) || name.len() > 40
-    {
+    if !is_name(&name) {
         return Err(format!(
             "{FORM}; the name is also that of files: letters, digits, and - _ . between them, at most 40"
         ));
@@ -68,6 +66,12 @@ pub(super) fn parse_variant(text: &str) -> Result<Variant, String> {
         return Err("`target` is what `run` calls its own: give another name".to_owned());
     }
     Ok(Variant { name, flags })
+}
+
+/// Whether it can also be the name of a file or a folder.
+pub(super) fn is_name(text: &str) -> bool {
+    let of_file = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(of_file) && text.len() <= 40
 }
 
 /// A model, or all of them.
@@ -83,6 +87,12 @@ pub(super) fn parse_figure(text: &str) -> Result<String, String> {
         (_, Some((name, _))) => Ok((*name).to_owned()),
         _ => Err("p50, p90, p95, p99, p99.9 or mean".to_owned()),
     }
+}
+
+/// `--metric`: one of those, or the throughput.
+pub(super) fn parse_metric(text: &str) -> Result<String, String> {
+    let named = if text == "throughput" { Ok(text.to_owned()) } else { parse_figure(text) };
+    named.map_err(|known| format!("{known}, or throughput"))
 }
 
 impl CompareArgs {
@@ -257,7 +267,7 @@ impl CliError {
 }
 
 /// What clap says of an error, without the usage of a command that nobody typed.
-fn first_paragraph(text: &str) -> String {
+pub(super) fn first_paragraph(text: &str) -> String {
     let text = text.strip_prefix("error: ").unwrap_or(text);
     text.split("\n\nUsage")
         .next()

@@ -3,10 +3,11 @@
 use hairspring::analyze::compare::PairedRound;
 use hairspring::analyze::gate;
 use hairspring::analyze::paired::{Criteria, Sequential};
-use hairspring::cli::CompareArgs;
+use hairspring::cli::{CompareArgs, OnInconclusive};
 use hairspring::facts::Host;
 use hairspring::load::rng::{Rng, mix};
 use hairspring::output::OutDir;
+use hairspring::plan::Plan;
 use hairspring::report::json::{self, Saved};
 use hairspring::report::{Beside, Comparison, Contest, Design, Inputs, Ranking, Report, text};
 use hairspring::sys::signal::StopFlag;
@@ -14,70 +15,23 @@ use hairspring::sys::{affinity, host};
 
 use super::against::Against;
 use super::handouts::Handouts;
-use super::{Console, Failure, Judgement, Series, environment_failed, unix_ms, write_failed};
+use super::{Console, Failure, Judgement, Measured, Series, environment_failed, unix_ms, write_failed};
 
 /// The order of rounds is drawn from a stream of its own.
 const ORDER_STREAM: u64 = 0x006f_7264_6572;
 
 pub(crate) fn execute(args: &CompareArgs, console: &mut Console<'_>) -> Result<u8, Failure> {
     let tool = &args.common.tool;
-    let against = Against::read(&tool.against)?.map(Against::refuse_unreliable).transpose()?;
-    let mut experiment = Experiment::new(args)?;
-    experiment.against = against;
+    let experiment = Experiment::new(args)?;
     let stop = StopFlag::install().map_err(Failure::environment)?;
-    let dir = OutDir::create(
-        &tool.out,
-        &json::render(&experiment.sides.iter().map(|side| &side.plan).collect::<Vec<_>>()),
-    )?;
+    let dir = OutDir::create(&tool.out, &json::render(&experiment.plans()))?;
     let handouts = Handouts::open(&tool.handouts)?;
-    let rounds = experiment.sides[0].plan.rounds;
-    let (mut last, mut unwritten) = (None, false);
-    for round in 0..rounds {
-        let began = experiment.round(round, &dir, &stop, console);
-        // What was measured so far is in the files, whatever became of this round.
-        let mut result = experiment.report(rounds, stop.count() > 0)?;
-        let enough = experiment.enough(&result);
-        if enough {
-            result = experiment.report(round + 1, stop.count() > 0)?;
-        }
-        unwritten = write_failed(&dir, result.file(), &json::render(&result), console);
-        for side in &experiment.sides {
-            unwritten |= side.export(&dir, console);
-        }
-        last = Some(result);
-        if let Err(failure) = began {
-            if experiment.sides.iter().any(|side| !side.rounds.is_empty()) {
-                console.print(&text::saved(last.as_ref().expect("just made")));
-            }
-            return Err(failure);
-        }
-        if stop.count() > 0 || enough {
-            break;
-        }
-    }
-    let result = last.expect("there is at least one round");
-    console.print(&text::saved(&result));
-    console.progress(&format!("files: {}", dir.path().display()));
-    let mut failed = unwritten | console.print_failed;
-    let again = result.noise().map(|noise| noise.again.as_ref());
-    for (report, series) in result.reports().into_iter().chain(again).zip(&experiment.sides) {
-        failed |= environment_failed(report, series, console);
-    }
-    let judgement = Judgement {
-        interrupted: stop.count() > 0,
-        environment_failed: failed,
-        asked: true,
-        validity: result.validity(),
-        strict: tool.strict,
-        sla: result.sla_verdict(),
-        outputs_differ: result.outputs_identical() == Some(false),
-        on_inconclusive: tool.on_inconclusive,
-    };
-    let verdicts = result.verdicts();
-    Ok(handouts.conclude("compare", &result, &verdicts, judgement, console))
+    let measured = experiment.measure(&dir, &stop, console)?;
+    Ok(handouts.conclude("compare", measured, console))
 }
 
-struct Experiment {
+/// A comparison that nothing speaks against.
+pub(crate) struct Experiment {
     /// Baseline and optimized, or the variants.
     sides: Vec<Series>,
     /// `--aa`: the last of `sides` is the first once more.
@@ -92,10 +46,15 @@ struct Experiment {
     /// Variants are ranked; baseline and optimized are not.
     contest: Option<Contest>,
     against: Option<Against>,
+    strict: bool,
+    on_inconclusive: OnInconclusive,
 }
 
 impl Experiment {
-    fn new(args: &CompareArgs) -> Result<Self, Failure> {
+    /// Refuses what can be refused before a load.
+    pub(crate) fn new(args: &CompareArgs) -> Result<Self, Failure> {
+        let tool = &args.common.tool;
+        let against = Against::read(&tool.against)?.map(Against::refuse_unreliable).transpose()?;
         let mut plans = args.plans(&affinity::allowed())?;
         let (criteria, sequential) = args.criteria(&plans[0]);
         let variants = args.variants();
@@ -120,8 +79,68 @@ impl Experiment {
             criteria,
             sequential,
             contest,
-            against: None,
+            against,
+            strict: tool.strict,
+            on_inconclusive: tool.on_inconclusive,
         })
+    }
+
+    /// What it will do, of each side.
+    pub(crate) fn plans(&self) -> Vec<&Plan> {
+        self.sides.iter().map(|side| &side.plan).collect()
+    }
+
+    /// Measures round by round, writes the files, prints the page.
+    pub(crate) fn measure(
+        mut self,
+        dir: &OutDir,
+        stop: &StopFlag,
+        console: &mut Console<'_>,
+    ) -> Result<Measured, Failure> {
+        let rounds = self.sides[0].plan.rounds;
+        let (mut last, mut unwritten) = (None, false);
+        for round in 0..rounds {
+            let began = self.round(round, dir, stop, console);
+            // What was measured so far is in the files, whatever became of this round.
+            let mut result = self.report(rounds, stop.count() > 0)?;
+            let enough = self.enough(&result);
+            if enough {
+                result = self.report(round + 1, stop.count() > 0)?;
+            }
+            unwritten = write_failed(dir, result.file(), &json::render(&result), console);
+            for side in &self.sides {
+                unwritten |= side.export(dir, console);
+            }
+            last = Some(result);
+            if let Err(failure) = began {
+                if self.sides.iter().any(|side| !side.rounds.is_empty()) {
+                    console.print(&text::saved(last.as_ref().expect("just made")));
+                }
+                return Err(failure);
+            }
+            if stop.count() > 0 || enough {
+                break;
+            }
+        }
+        let result = last.expect("there is at least one round");
+        console.print(&text::saved(&result));
+        console.progress(&format!("files: {}", dir.path().display()));
+        let mut failed = unwritten | console.print_failed;
+        let again = result.noise().map(|noise| noise.again.as_ref());
+        for (report, series) in result.reports().into_iter().chain(again).zip(&self.sides) {
+            failed |= environment_failed(report, series, console);
+        }
+        let judgement = Judgement {
+            interrupted: stop.count() > 0,
+            environment_failed: failed,
+            asked: true,
+            validity: result.validity(),
+            strict: self.strict,
+            sla: result.sla_verdict(),
+            outputs_differ: result.outputs_identical() == Some(false),
+            on_inconclusive: self.on_inconclusive,
+        };
+        Ok(Measured { saved: result, judgement })
     }
 
     /// Measures every side once, in an order drawn from the seed.
@@ -213,12 +232,9 @@ impl Experiment {
     }
 }
 
-/// The numbers below `n` in random order (Fisher and Yates).
+/// The numbers below `n` in random order.
 fn shuffled(n: usize, seed: u64) -> Vec<usize> {
     let mut order: Vec<usize> = (0..n).collect();
-    let mut rng = Rng::new(seed);
-    for at in (1..n).rev() {
-        order.swap(at, (rng.next_u64() % (at as u64 + 1)) as usize);
-    }
+    Rng::new(seed).shuffle(&mut order);
     order
 }

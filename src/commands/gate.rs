@@ -6,7 +6,7 @@ use hairspring::report::text;
 
 use super::against::{Against, read};
 use super::handouts::Handouts;
-use super::{Console, Failure, Judgement, nothing_completed};
+use super::{Console, Failure, Judgement, Measured, nothing_completed};
 
 pub(crate) fn execute(args: &GateArgs, console: &mut Console<'_>) -> Result<u8, Failure> {
     let rules = args.rules()?;
@@ -33,5 +33,5 @@ pub(crate) fn execute(args: &GateArgs, console: &mut Console<'_>) -> Result<u8, 
         outputs_differ: saved.outputs_identical() == Some(false),
         on_inconclusive: args.on_inconclusive,
     };
-    Ok(handouts.conclude("gate", &saved, &verdicts, judgement, console))
+    Ok(handouts.conclude_by("gate", Measured { saved, judgement }, &verdicts, console))
 }

@@ -10,10 +10,18 @@ use std::path::PathBuf;
 
 use hairspring::analyze::gate::SlaReport;
 use hairspring::cli::{HandoutArgs, OnInconclusive};
-use hairspring::report::json::Saved;
 use hairspring::report::{CaseOutcome, Judged, junit, markdown};
 
-use super::{Console, Failure, Judgement};
+use super::{Console, Failure, Measured};
+
+/// What a file is.
+#[derive(Clone, Copy)]
+pub(crate) enum Form {
+    /// `--junit`
+    Junit,
+    /// `--summary`
+    Markdown,
+}
 
 /// The files that were asked for, open.
 pub(crate) struct Handouts {
@@ -40,50 +48,70 @@ impl Handouts {
         Ok(Self { summary, junit })
     }
 
-    /// Writes them and says the last line; a file that cannot be written is in both.
-    pub(crate) fn conclude(
+    /// Writes what `render` makes of each form; `render` is told whether the other file could not be written. True, and said,
+    /// if one could not.
+    pub(crate) fn write(
         self,
-        command: &str,
-        saved: &Saved,
-        verdicts: &[SlaReport],
-        mut judgement: Judgement,
         console: &mut Console<'_>,
-    ) -> u8 {
+        mut render: impl FnMut(Form, bool) -> String,
+    ) -> bool {
         // The second file knows of the first one's failure; the other way round only the exit code does.
-        let Self { summary, junit } = self;
-        for (file, render) in
-            [(junit, junit::render as fn(&Judged<'_>) -> String), (summary, markdown::render)]
-        {
+        let mut failed = false;
+        for (form, file) in [(Form::Junit, self.junit), (Form::Markdown, self.summary)] {
             let Some((path, mut file)) = file else { continue };
-            let text = render(&judged(command, saved, verdicts, judgement));
-            if let Err(error) = file.write_all(text.as_bytes()) {
+            if let Err(error) = file.write_all(render(form, failed).as_bytes()) {
                 console.warn(&format!("cannot write {}: {error}", path.display()));
-                judgement.environment_failed = true;
+                failed = true;
             }
         }
-        judgement.conclude(console)
+        failed
+    }
+
+    /// Writes them and says the last line; a file that cannot be written is in both.
+    pub(crate) fn conclude(self, command: &str, measured: Measured, console: &mut Console<'_>) -> u8 {
+        let verdicts = measured.saved.verdicts();
+        self.conclude_by(command, measured, &verdicts, console)
+    }
+
+    /// The same by other verdicts than its own.
+    pub(crate) fn conclude_by(
+        self,
+        command: &str,
+        mut measured: Measured,
+        verdicts: &[SlaReport],
+        console: &mut Console<'_>,
+    ) -> u8 {
+        let failed = self.write(console, |form, failed| {
+            measured.judgement.environment_failed |= failed;
+            let judged = measured.judged(command, verdicts);
+            match form {
+                Form::Junit => junit::render(&judged),
+                Form::Markdown => markdown::render(&judged),
+            }
+        });
+        measured.judgement.environment_failed |= failed;
+        measured.judgement.conclude(console)
     }
 }
 
-fn judged<'a>(
-    command: &'a str,
-    saved: &'a Saved,
-    verdicts: &'a [SlaReport],
-    judgement: Judgement,
-) -> Judged<'a> {
-    let exit_code = judgement.exit_code();
-    Judged {
-        command,
-        saved,
-        verdicts,
-        exit_code,
-        words: judgement.words(exit_code),
-        environment_failed: judgement.environment_failed,
-        strict: judgement.strict,
-        inconclusive: match judgement.on_inconclusive {
-            OnInconclusive::Say => CaseOutcome::Error,
-            OnInconclusive::Fail => CaseOutcome::Failed,
-            OnInconclusive::Pass => CaseOutcome::Skipped,
-        },
+impl Measured {
+    /// For readers that see no terminal.
+    pub(crate) fn judged<'a>(&'a self, command: &'a str, verdicts: &'a [SlaReport]) -> Judged<'a> {
+        let Self { saved, judgement } = self;
+        let exit_code = judgement.exit_code();
+        Judged {
+            command,
+            saved,
+            verdicts,
+            exit_code,
+            words: judgement.words(exit_code),
+            environment_failed: judgement.environment_failed,
+            strict: judgement.strict,
+            inconclusive: match judgement.on_inconclusive {
+                OnInconclusive::Say => CaseOutcome::Error,
+                OnInconclusive::Fail => CaseOutcome::Failed,
+                OnInconclusive::Pass => CaseOutcome::Skipped,
+            },
+        }
     }
 }

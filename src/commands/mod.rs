@@ -12,6 +12,7 @@ use hairspring::plan::{Material, Plan, Server};
 use hairspring::record::Distribution;
 use hairspring::report::csv::RowContext;
 use hairspring::report::hdr;
+use hairspring::report::json::Saved;
 use hairspring::report::{LogFile, Report};
 use hairspring::run::{self as measuring, RunError};
 use hairspring::sys::clock;
@@ -26,6 +27,8 @@ mod handouts;
 mod material;
 pub(crate) mod presets;
 pub(crate) mod run;
+pub(crate) mod suite;
+pub(crate) mod trend;
 
 /// Why a command ends without a judgement.
 #[derive(Debug)]
@@ -44,6 +47,20 @@ impl Failure {
 
     pub(crate) fn environment(message: impl ToString) -> Self {
         Self { code: Self::ENVIRONMENT, message: message.to_string() }
+    }
+
+    /// The exit code that wins over the others; 0 of none.
+    pub(crate) fn gravest(codes: impl IntoIterator<Item = u8>) -> u8 {
+        const ASCENDING: [u8; 6] = [
+            Failure::INCONCLUSIVE,
+            Failure::NOT_MET,
+            Failure::INVALID,
+            Failure::ENVIRONMENT,
+            Failure::USAGE,
+            Failure::INTERRUPTED,
+        ];
+        let gravity = |code: &u8| ASCENDING.iter().position(|known| known == code);
+        codes.into_iter().max_by_key(gravity).unwrap_or(0)
     }
 }
 
@@ -194,6 +211,12 @@ pub(crate) fn write_failed(dir: &OutDir, name: &str, bytes: &[u8], console: &mut
     dir.write(name, bytes).inspect_err(|error| console.warn(&error.to_string())).is_err()
 }
 
+/// What a command measured or read, and what it makes of it.
+pub(crate) struct Measured {
+    pub(crate) saved: Saved,
+    pub(crate) judgement: Judgement,
+}
+
 /// What decides an exit code.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Judgement {
@@ -242,10 +265,13 @@ impl Judgement {
         }
     }
 
+    /// The instrument does not believe itself.
+    pub(crate) fn convicted(self) -> bool {
+        self.validity == Verdict::Invalid || (self.strict && self.validity == Verdict::Suspect)
+    }
+
     /// Precedence: 130 > 1 > 3 > 2 > 4 > 0.
     fn exit_code(self) -> u8 {
-        let convicted =
-            self.validity == Verdict::Invalid || (self.strict && self.validity == Verdict::Suspect);
         if self.interrupted {
             return Failure::INTERRUPTED;
         }
@@ -256,7 +282,7 @@ impl Judgement {
             return 0;
         }
         match self.sla {
-            _ if convicted => Failure::INVALID,
+            _ if self.convicted() => Failure::INVALID,
             _ if self.outputs_differ => Failure::NOT_MET,
             SlaVerdict::NotMet => Failure::NOT_MET,
             SlaVerdict::Inconclusive => match self.on_inconclusive {
@@ -369,6 +395,15 @@ mod tests {
         ] {
             assert_eq!(judgement.exit_code(), code, "{judgement:?}");
         }
+    }
+
+    #[test]
+    fn the_gravest_scenario_decides() {
+        let codes = [130, 64, 1, 3, 2, 4, 0];
+        for (at, code) in codes.into_iter().enumerate() {
+            assert_eq!(Failure::gravest(codes[at..].iter().rev().copied()), code);
+        }
+        assert_eq!(Failure::gravest([]), 0);
     }
 
     #[test]

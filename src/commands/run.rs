@@ -1,8 +1,9 @@
 //! `hairspring run`: one target, in one round or several.
 
 use hairspring::analyze::gate;
-use hairspring::cli::RunArgs;
+use hairspring::cli::{OnInconclusive, RunArgs};
 use hairspring::output::OutDir;
+use hairspring::plan::Plan;
 use hairspring::report::json::{self, Saved};
 use hairspring::report::{Inputs, Report, text};
 use hairspring::sys::signal::StopFlag;
@@ -10,60 +11,93 @@ use hairspring::sys::{affinity, host};
 
 use super::against::Against;
 use super::handouts::Handouts;
-use super::{Console, Failure, Judgement, Series, environment_failed, unix_ms, write_failed};
+use super::{Console, Failure, Judgement, Measured, Series, environment_failed, unix_ms, write_failed};
 
 pub(crate) fn execute(args: &RunArgs, console: &mut Console<'_>) -> Result<u8, Failure> {
-    let plan = args.plan(&affinity::allowed())?;
     let tool = &args.common.tool;
-    let against = Against::read(&tool.against)?.map(Against::refuse_unreliable).transpose()?;
-    let mut series = Series::all(vec![plan])?.pop().expect("one for the plan");
+    let single = Single::new(args)?;
     let stop = StopFlag::install().map_err(Failure::environment)?;
-    let dir = OutDir::create(&tool.out, &json::render(&series.plan))?;
+    let dir = OutDir::create(&tool.out, &json::render(single.plan()))?;
     let handouts = Handouts::open(&tool.handouts)?;
-    let host = host::read();
-    console.progress(&format!("measuring: {}", series.plan.load_in_words()));
-    for round in 0..series.plan.rounds {
-        if round > 0 {
-            console.progress(&format!("round {} of {}", round + 1, series.plan.rounds));
+    let measured = single.measure(&dir, &stop, console)?;
+    Ok(handouts.conclude("run", measured, console))
+}
+
+/// A run that nothing speaks against, before its load.
+pub(crate) struct Single {
+    series: Series,
+    against: Option<Against>,
+    strict: bool,
+    on_inconclusive: OnInconclusive,
+}
+
+impl Single {
+    /// Refuses what can be refused before a load.
+    pub(crate) fn new(args: &RunArgs) -> Result<Self, Failure> {
+        let plan = args.plan(&affinity::allowed())?;
+        let tool = &args.common.tool;
+        let against = Against::read(&tool.against)?.map(Against::refuse_unreliable).transpose()?;
+        let series = Series::all(vec![plan])?.pop().expect("one for the plan");
+        Ok(Self { series, against, strict: tool.strict, on_inconclusive: tool.on_inconclusive })
+    }
+
+    /// What it will do.
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.series.plan
+    }
+
+    /// Measures, writes the files, prints the page.
+    pub(crate) fn measure(
+        self,
+        dir: &OutDir,
+        stop: &StopFlag,
+        console: &mut Console<'_>,
+    ) -> Result<Measured, Failure> {
+        let Self { mut series, against, strict, on_inconclusive } = self;
+        let host = host::read();
+        console.progress(&format!("measuring: {}", series.plan.load_in_words()));
+        for round in 0..series.plan.rounds {
+            if round > 0 {
+                console.progress(&format!("round {} of {}", round + 1, series.plan.rounds));
+            }
+            series.measure(dir, 0, stop)?;
+            if stop.count() > 0 {
+                break;
+            }
         }
-        series.measure(&dir, 0, &stop)?;
-        if stop.count() > 0 {
-            break;
+        let rules = gate::rules(&series.plan.sla);
+        let report = Report::new(Inputs {
+            plan: &series.plan,
+            host: &host,
+            rounds: &series.rounds,
+            positions: &series.positions,
+            rules: &rules,
+            logs: series.logs(),
+            created_unix_ms: unix_ms(),
+            complete: series.rounds.len() == series.plan.rounds as usize,
+        });
+        let mut saved = Saved::Report(Box::new(report));
+        if let Some(against) = &against {
+            let verdicts = against.judge(&saved, saved.verdicts())?;
+            saved.adopt(verdicts);
         }
+        let mut failed = write_failed(dir, saved.file(), &json::render(&saved), console);
+        failed |= series.export(dir, console);
+        console.print(&text::saved(&saved));
+        for report in saved.reports() {
+            failed |= environment_failed(report, &series, console) | console.print_failed;
+        }
+        console.progress(&format!("report: {}", dir.file(saved.file()).display()));
+        let judgement = Judgement {
+            interrupted: stop.count() > 0,
+            environment_failed: failed,
+            asked: saved.verdicts().iter().any(|sla| !sla.rules.is_empty()) || strict,
+            validity: saved.validity(),
+            strict,
+            sla: saved.sla_verdict(),
+            outputs_differ: false,
+            on_inconclusive,
+        };
+        Ok(Measured { saved, judgement })
     }
-    let rules = gate::rules(&series.plan.sla);
-    let report = Report::new(Inputs {
-        plan: &series.plan,
-        host: &host,
-        rounds: &series.rounds,
-        positions: &series.positions,
-        rules: &rules,
-        logs: series.logs(),
-        created_unix_ms: unix_ms(),
-        complete: series.rounds.len() == series.plan.rounds as usize,
-    });
-    let mut saved = Saved::Report(Box::new(report));
-    if let Some(against) = &against {
-        let verdicts = against.judge(&saved, saved.verdicts())?;
-        saved.adopt(verdicts);
-    }
-    let mut failed = write_failed(&dir, saved.file(), &json::render(&saved), console);
-    failed |= series.export(&dir, console);
-    console.print(&text::saved(&saved));
-    for report in saved.reports() {
-        failed |= environment_failed(report, &series, console) | console.print_failed;
-    }
-    let verdicts = saved.verdicts();
-    console.progress(&format!("report: {}", dir.file(saved.file()).display()));
-    let judgement = Judgement {
-        interrupted: stop.count() > 0,
-        environment_failed: failed,
-        asked: verdicts.iter().any(|sla| !sla.rules.is_empty()) || tool.strict,
-        validity: saved.validity(),
-        strict: tool.strict,
-        sla: saved.sla_verdict(),
-        outputs_differ: false,
-        on_inconclusive: tool.on_inconclusive,
-    };
-    Ok(handouts.conclude("run", &saved, &verdicts, judgement, console))
 }

@@ -18,6 +18,13 @@ impl Rng {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         finalize(self.0)
     }
+
+    /// Puts them in random order (Fisher and Yates).
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for at in (1..items.len()).rev() {
+            items.swap(at, (self.next_u64() % (at as u64 + 1)) as usize);
+        }
+    }
 }
 
 /// The seed of part `index` of what `seed` names: round r of an experiment uses `mix(seed, r)`.

@@ -3,6 +3,8 @@
 //! An outcome here says the same as the exit code, with one exception: that the optimized side is slower is a failed case,
 //! though only rules decide the exit code. No forms: those are in `markdown` and `junit`.
 
+use serde::{Deserialize, Serialize};
+
 use super::json::Saved;
 use super::text::Answers;
 use super::{Comparison, Report};
@@ -34,7 +36,8 @@ pub struct Judged<'a> {
 }
 
 /// What became of a case, in JUnit's words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum CaseOutcome {
     /// It holds.
     Passed,
@@ -47,13 +50,42 @@ pub enum CaseOutcome {
 }
 
 /// One thing that was judged.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Case {
-    /// `environment`, `validity`, `sla`, `answers` or `effect`.
-    pub(super) group: &'static str,
-    pub(super) name: String,
-    pub(super) outcome: CaseOutcome,
-    pub(super) reason: String,
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Case {
+    /// `environment`, `validity`, `sla`, `answers` or `effect`; in a suite also `scenario` and `figure`.
+    pub group: String,
+    /// What has to hold.
+    pub name: String,
+    /// The name in a table that has columns for the rest; empty where it is no other.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub metric: String,
+    /// The figure, if there is one, with its unit.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub measured: String,
+    /// What it should be.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub target: String,
+    /// The verdict in its own word: `met`, `SUSPECT`, `faster`.
+    pub status: String,
+    /// What that amounts to.
+    pub outcome: CaseOutcome,
+    /// Why.
+    pub reason: String,
+}
+
+impl Case {
+    pub(super) fn new(group: &str, name: &str, outcome: CaseOutcome, reason: &str) -> Self {
+        Self {
+            group: group.to_owned(),
+            name: name.to_owned(),
+            metric: String::new(),
+            measured: String::new(),
+            target: String::new(),
+            status: String::new(),
+            outcome,
+            reason: reason.to_owned(),
+        }
+    }
 }
 
 impl<'a> Judged<'a> {
@@ -87,16 +119,19 @@ impl<'a> Judged<'a> {
     }
 
     fn rule(&self, whose: &str, rule: &RuleReport) -> Case {
+        let (outcome, status) = match rule.verdict {
+            SlaVerdict::Met => (CaseOutcome::Passed, "met"),
+            SlaVerdict::NotMet => (CaseOutcome::Failed, "not met"),
+            SlaVerdict::Inconclusive => (self.inconclusive, "inconclusive"),
+            SlaVerdict::NotEvaluated => (CaseOutcome::Skipped, "not evaluated"),
+        };
+        let measured = rule.measured.map_or("-".to_owned(), |figure| format!("{figure:.3} {}", rule.unit));
         Case {
-            group: "sla",
-            name: format!("{whose}{}", rule.rule),
-            outcome: match rule.verdict {
-                SlaVerdict::Met => CaseOutcome::Passed,
-                SlaVerdict::NotMet => CaseOutcome::Failed,
-                SlaVerdict::Inconclusive => self.inconclusive,
-                SlaVerdict::NotEvaluated => CaseOutcome::Skipped,
-            },
-            reason: rule.reason.clone(),
+            metric: format!("{whose}{}", rule.metric),
+            measured,
+            target: rule.rule.strip_prefix(&rule.metric).unwrap_or(&rule.rule).to_owned(),
+            status: status.to_owned(),
+            ..Case::new("sla", &format!("{whose}{}", rule.rule), outcome, &rule.reason)
         }
     }
 
@@ -105,7 +140,8 @@ impl<'a> Judged<'a> {
             true => (CaseOutcome::Error, "it failed: a server, a log or a file, or no request completed"),
             false => (CaseOutcome::Passed, ""),
         };
-        Case { group: "environment", name: "environment".to_owned(), outcome, reason: reason.to_owned() }
+        let status = if self.environment_failed { "failed" } else { "ok" };
+        Case { status: status.to_owned(), ..Case::new("environment", "environment", outcome, reason) }
     }
 
     fn validity(&self, report: &Report) -> Case {
@@ -114,17 +150,22 @@ impl<'a> Judged<'a> {
         let outcome = if convicted || report.partial { CaseOutcome::Error } else { CaseOutcome::Passed };
         let partial = if report.partial { "partial: interrupted; " } else { "" };
         let reason = format!("{partial}{}", findings(&report.validity));
-        Case { group: "validity", name: format!("validity of {}", report.plan.target.name), outcome, reason }
+        let name = format!("validity of {}", report.plan.target.name);
+        Case { status: word(verdict).to_owned(), ..Case::new("validity", &name, outcome, &reason) }
+    }
+}
+
+fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Valid => "VALID",
+        Verdict::Suspect => "SUSPECT",
+        Verdict::Invalid => "INVALID",
     }
 }
 
 /// The verdict and what it rests on, in a line.
 fn findings(validity: &Validity) -> String {
-    let verdict = match validity.verdict {
-        Verdict::Valid => "VALID",
-        Verdict::Suspect => "SUSPECT",
-        Verdict::Invalid => "INVALID",
-    };
+    let verdict = word(validity.verdict);
     let found = validity.findings.iter().map(|finding| {
         let level = if finding.level == Level::Invalid { "INVALID" } else { "SUSPECT" };
         format!(
@@ -139,13 +180,14 @@ fn findings(validity: &Validity) -> String {
 }
 
 fn answers(whose: &str, outputs: &Outputs, identical: Option<bool>) -> Case {
-    let outcome = match identical {
-        Some(true) => CaseOutcome::Passed,
-        Some(false) => CaseOutcome::Failed,
-        None => CaseOutcome::Skipped,
+    let (outcome, status) = match identical {
+        Some(true) => (CaseOutcome::Passed, "identical"),
+        Some(false) => (CaseOutcome::Failed, "they differ"),
+        None => (CaseOutcome::Skipped, "not compared"),
     };
     let reason = Answers(outputs, identical).to_string();
-    Case { group: "answers", name: format!("{whose}answers are identical"), outcome, reason }
+    let name = format!("{whose}answers are identical");
+    Case { status: status.to_owned(), ..Case::new("answers", &name, outcome, &reason) }
 }
 
 /// One for each figure that the comparison's page shows, and one for the paired requests.
@@ -165,7 +207,13 @@ fn slower(label: &str, effect: &Effect) -> Case {
         Difference::Inconclusive => CaseOutcome::Skipped,
     };
     let reason = format!("{}, {}; {}", effect.verdict.name(), size(effect), effect.reason);
-    Case { group: "effect", name: format!("{label}: optimized is not slower"), outcome, reason }
+    Case {
+        metric: format!("change of {label}"),
+        measured: size(effect),
+        target: "not slower".to_owned(),
+        status: effect.verdict.name().to_owned(),
+        ..Case::new("effect", &format!("{label}: optimized is not slower"), outcome, &reason)
+    }
 }
 
 /// A change with its interval.

@@ -13,31 +13,71 @@
 use std::fmt::Write;
 
 use super::judged::{Case, CaseOutcome, Judged};
+use super::suite::{ScenarioReport, SuiteReport};
 
 /// The file.
 pub fn render(judged: &Judged<'_>) -> String {
-    let cases = judged.cases();
-    let count = |outcome| cases.iter().filter(|case| case.outcome == outcome).count();
-    let seconds: f64 = judged.saved.reports().iter().map(|report| report.elapsed_ns.as_secs()).sum();
-    let totals = format!(
-        "tests=\"{}\" failures=\"{}\" errors=\"{}\" skipped=\"{}\" time=\"{seconds:.3}\"",
-        cases.len(),
-        count(CaseOutcome::Failed),
-        count(CaseOutcome::Error),
-        count(CaseOutcome::Skipped),
-    );
+    document(&[TestSuite {
+        name: format!("hairspring {}", judged.command),
+        cases: &judged.cases(),
+        seconds: judged.saved.reports().iter().map(|report| report.elapsed_ns.as_secs()).sum(),
+        words: judged.words,
+    }])
+}
+
+/// The file of a suite: one test suite a scenario.
+pub fn suite(suite: &SuiteReport) -> String {
+    let suites: Vec<TestSuite<'_>> = suite.scenarios.iter().map(TestSuite::of).collect();
+    document(&suites)
+}
+
+struct TestSuite<'a> {
+    name: String,
+    cases: &'a [Case],
+    seconds: f64,
+    words: &'a str,
+}
+
+impl<'a> TestSuite<'a> {
+    fn of(scenario: &'a ScenarioReport) -> Self {
+        let ScenarioReport { name, cases, elapsed_ns, words, .. } = scenario;
+        Self { name: format!("hairspring suite: {name}"), cases, seconds: elapsed_ns.as_secs(), words }
+    }
+}
+
+fn document(suites: &[TestSuite<'_>]) -> String {
     let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
-    let name = format!("hairspring {}", judged.command);
-    let _ = writeln!(xml, "<testsuites name=\"hairspring\" {totals}>");
-    let _ = writeln!(xml, "  <testsuite name=\"{}\" {totals}>", escaped(&name));
-    cases.iter().for_each(|case| test_case(&mut xml, case));
-    let _ = writeln!(xml, "    <system-out>{}</system-out>", escaped(judged.words));
-    xml.push_str("  </testsuite>\n</testsuites>\n");
+    let _ = writeln!(xml, "<testsuites name=\"hairspring\" {}>", totals(suites));
+    for suite in suites {
+        let _ = writeln!(
+            xml,
+            "  <testsuite name=\"{}\" {}>",
+            escaped(&suite.name),
+            totals(std::slice::from_ref(suite))
+        );
+        suite.cases.iter().for_each(|case| test_case(&mut xml, case));
+        let _ = writeln!(xml, "    <system-out>{}</system-out>", escaped(suite.words));
+        xml.push_str("  </testsuite>\n");
+    }
+    xml.push_str("</testsuites>\n");
     xml
 }
 
+fn totals(suites: &[TestSuite<'_>]) -> String {
+    let cases = || suites.iter().flat_map(|suite| suite.cases);
+    let count = |outcome| cases().filter(|case| case.outcome == outcome).count();
+    format!(
+        "tests=\"{}\" failures=\"{}\" errors=\"{}\" skipped=\"{}\" time=\"{:.3}\"",
+        cases().count(),
+        count(CaseOutcome::Failed),
+        count(CaseOutcome::Error),
+        count(CaseOutcome::Skipped),
+        suites.iter().map(|suite| suite.seconds).sum::<f64>(),
+    )
+}
+
 fn test_case(xml: &mut String, case: &Case) {
-    let Case { group, name, outcome, reason } = case;
+    let Case { group, name, outcome, reason, .. } = case;
     let reason = escaped(reason);
     let inside = match outcome {
         CaseOutcome::Passed if reason.is_empty() => String::new(),
@@ -84,12 +124,7 @@ mod tests {
             escaped(wild),
             "a&quot;/&gt;&lt;failure&gt;&amp;]]&gt;&apos;&#10;\u{fffd}[31m\u{fffd}\u{fffd}ä"
         );
-        let case = Case {
-            group: "sla",
-            name: wild.to_owned(),
-            outcome: CaseOutcome::Failed,
-            reason: wild.to_owned(),
-        };
+        let case = Case::new("sla", wild, CaseOutcome::Failed, wild);
         let mut xml = String::new();
         test_case(&mut xml, &case);
         assert_eq!((xml.matches('<').count(), xml.matches("<failure ").count()), (4, 1), "{xml}");

@@ -8,17 +8,14 @@ use std::fmt::Write;
 use super::Report;
 use super::json::Saved;
 use super::judged::{Case, CaseOutcome, Judged};
+use super::suite::SuiteReport;
 use super::text;
 use crate::analyze::summary::TABLED;
 
 /// The summary.
 pub fn render(judged: &Judged<'_>) -> String {
     let mut page = String::new();
-    let mark = match judged.exit_code {
-        0 => "✅",
-        2 => "❌",
-        _ => "⚠️",
-    };
+    let mark = mark(judged.exit_code);
     let _ = writeln!(page, "## {mark} hairspring {}: {}\n", judged.command, escaped(judged.words));
     for report in judged.saved.reports() {
         let name = escaped(&report.plan.target.name);
@@ -48,6 +45,26 @@ pub fn render(judged: &Judged<'_>) -> String {
     }
     page.push('\n');
     page
+}
+
+/// The summary of a suite: its table.
+pub fn suite(suite: &SuiteReport) -> String {
+    let (mark, name, words) = (mark(suite.exit_code), escaped(&suite.name), escaped(&suite.words));
+    let mut page = format!("## {mark} hairspring suite {name}: {words}\n\n");
+    page.push_str("| scenario | metric | measured | target | status |\n|---|---|---|---|---|\n");
+    for row in suite.rows() {
+        let _ = writeln!(page, "| {} |", row.map(|cell| escaped(&cell)).join(" | "));
+    }
+    page.push('\n');
+    page
+}
+
+fn mark(exit_code: u8) -> &'static str {
+    match exit_code {
+        0 => "✅",
+        2 => "❌",
+        _ => "⚠️",
+    }
 }
 
 /// Response times with what they lie between.

@@ -37,19 +37,23 @@ mod mix;
 mod probe;
 mod ranking;
 mod round;
+mod suite;
 pub mod system;
 pub mod text;
+mod trend;
 
 pub use comparison::{Beside, COMPARISON_SCHEMA, Comparison, Design, Noise};
 use intervals::Intervals;
 use json::{SavedBatch, SavedHistogram};
-pub use judged::{CaseOutcome, Judged};
+pub use judged::{Case, CaseOutcome, Judged};
 pub use kernel::Kernel;
 pub use mix::TemplateRow;
 pub use probe::{Beyond, ProbeReport};
 pub use ranking::{Contest, RANKING_SCHEMA, RankedVariant, Ranking};
 pub use round::{Lateness, RoundReport, ThreadRow};
+pub use suite::{SUITE_SCHEMA, ScenarioReport, SuiteReport};
 use system::SystemReport;
+pub use trend::{History, LeftOut, Observation, RunRow, TREND_SCHEMA, Trend, TrendReport};
 
 /// The version of [`Report`].
 pub const REPORT_SCHEMA: &str = "hairspring.report/1";

@@ -10,7 +10,9 @@ mod instrument;
 mod models;
 mod ranking;
 mod scenario;
+mod suite;
 mod system;
+mod trend;
 
 pub use capacity::capacity;
 pub(super) use comparison::Answers;
@@ -18,6 +20,8 @@ pub use comparison::comparison;
 use instrument::{engine, instrument, validity};
 
 pub use ranking::ranking;
+pub use suite::suite;
+pub use trend::trend;
 
 use super::json::Saved;
 use super::{Beyond, LogFile, Report};
