@@ -6,6 +6,8 @@ use std::path::Path;
 use clap::Parser;
 use hairspring::analyze::compare::Outputs;
 use hairspring::analyze::gate::{Rule, SlaVerdict};
+use hairspring::analyze::paired::Difference;
+use hairspring::analyze::validity::Verdict;
 use hairspring::cli::{CompareArgs, RunArgs};
 use hairspring::facts::{
     ClockAccount, HelperReport, Host, Round, ServerFacts, ThreadReport, ThreadTimes, WorkerCounts,
@@ -87,8 +89,24 @@ fn a_ranking_is_shown_like_this() {
         judged: args.judged(),
         flags: args.variants().into_iter().map(|variant| variant.flags).collect(),
     };
-    let ranking = Ranking::new(reports, &contest, Design { order, beside, ..Design::default() });
+    let reports: Vec<Report> = reports;
+    let design = || Design { order: order.clone(), ..Design::default() };
+    let mut distrusted = reports.clone();
+    distrusted[1].validity.verdict = Verdict::Invalid;
+    let beside_each_other = distrusted[..2].to_vec();
+    let ranking = Ranking::new(reports, &contest, Design { beside, ..design() });
     assert_golden("ranking.txt", &text::ranking(&ranking));
+    // the figures are as far apart as before, but they may be the instrument's
+    let refused = Ranking::new(distrusted, &contest, design());
+    let verdicts = |ranking: &Ranking| {
+        let effects = ranking.pairs.iter().flat_map(|pair| pair.effects.values());
+        effects.map(|one| one.effect.verdict).filter(|&verdict| verdict != Difference::Inconclusive).count()
+    };
+    assert!(verdicts(&ranking) > 0 && verdicts(&refused) == 0, "{:?}", refused.pairs);
+    let [first, second]: [Report; 2] = beside_each_other.try_into().unwrap();
+    let refused = Comparison::new(first, second, design());
+    assert!(refused.effects.values().all(|effect| effect.verdict == Difference::Inconclusive));
+    assert!(refused.effects.values().any(|effect| effect.interval.is_some_and(|[_, high]| high < -0.02)));
     round_trip(&ranking);
     // judged again it comes out the same, and by a rule that only the one that is not judged misses it is met
     let judge = |rule: &str| {

@@ -62,6 +62,14 @@ pub struct Effect {
     pub reason: String,
 }
 
+impl Effect {
+    /// Nothing follows from it, whatever its figures: a side was INVALID.
+    pub fn refuse(&mut self) {
+        self.verdict = Difference::Inconclusive;
+        "a side is INVALID: the difference may be the instrument's".clone_into(&mut self.reason);
+    }
+}
+
 /// What makes a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Criteria {

@@ -117,7 +117,14 @@ impl Comparison {
             effects: compare::effects(&against_baseline(&again), criteria, None),
             again: Box::new(again),
         });
-        let effects = compare::effects(&pairs, criteria, noise.as_ref().map(|noise| &noise.effects));
+        let again = noise.as_ref().map_or(Verdict::Valid, |noise| noise.again.validity.verdict);
+        let worse = baseline.validity.verdict.max(optimized.validity.verdict).max(again);
+        let mut effects = compare::effects(&pairs, criteria, noise.as_ref().map(|noise| &noise.effects));
+        let mut paired_requests = compare::paired_requests(&paired, criteria);
+        if worse == Verdict::Invalid {
+            effects.values_mut().for_each(Effect::refuse);
+            paired_requests.iter_mut().for_each(|paired| paired.effect.refuse());
+        }
         let improvement = compare::improvement(&pairs);
         let conclusion = compare::conclusion(
             &baseline.evidence,
@@ -126,8 +133,6 @@ impl Comparison {
             effects.get("p50"),
         );
         let sides = baseline.tally().ok().zip(optimized.tally().ok());
-        let again = noise.as_ref().map_or(Verdict::Valid, |noise| noise.again.validity.verdict);
-        let worse = baseline.validity.verdict.max(optimized.validity.verdict).max(again);
         let partial = baseline.partial || optimized.partial;
         let sla = refusal(&gate::rules(&optimized.plan.sla), partial, worse)
             .unwrap_or_else(|| optimized.sla.clone());
@@ -141,7 +146,7 @@ impl Comparison {
             improvement,
             criteria,
             effects,
-            paired_requests: compare::paired_requests(&paired, criteria),
+            paired_requests,
             chance_faster: sides.and_then(|(b, o)| compare::chance_faster(&b, &o)),
             noise,
             sequential,

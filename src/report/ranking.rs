@@ -103,14 +103,18 @@ impl Ranking {
             Noise { effects, again: Box::new(again) }
         });
         let floor: Option<&BTreeMap<String, Effect>> = noise.as_ref().map(|noise| &noise.effects);
-        let pairs = ranking::pairs(&measured, criteria, floor);
+        let mut pairs = ranking::pairs(&measured, criteria, floor);
+        let again = noise.iter().map(|noise| noise.again.validity.verdict);
+        let validity =
+            reports.iter().map(|r| r.validity.verdict).chain(again).max().unwrap_or(Verdict::Valid);
+        if validity == Verdict::Invalid {
+            let effects = pairs.iter_mut().flat_map(|pair| pair.effects.values_mut());
+            effects.for_each(|corrected| corrected.effect.refuse());
+        }
         let standings = ranking::standings(&measured, &pairs, &contest.figure);
         let sides = reports.iter().map(|r| compare::side(&r.plan.target.name, &r.evidence));
         let said = ranking::conclusion(&standings, &pairs, &contest.figure, criteria.confidence);
         let conclusion = sides.chain([said]).collect::<Vec<_>>().join(" ");
-        let again = noise.iter().map(|noise| noise.again.validity.verdict);
-        let validity =
-            reports.iter().map(|r| r.validity.verdict).chain(again).max().unwrap_or(Verdict::Valid);
         let partial = reports.iter().any(|report| report.partial);
         let (created_unix_ms, seed) = (reports[0].created_unix_ms, reports[0].plan.seed);
         // the first has nobody beside it

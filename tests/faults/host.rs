@@ -225,7 +225,9 @@ impl Drop for Neighbour {
 pub(super) fn noisy_neighbour(trial: Trial) -> Tried {
     needs("taskset")?;
     let (scratch, server) = (Scratch::new("neighbour"), slow(1));
-    let burn = ["-n", "-20", "taskset", "-c", "1", "timeout", "5", "sh", "-c", "while :; do :; done"];
+    // It is the process we kill (each of these executes the next), and it ends by itself, should nobody come to kill it.
+    let loops = "i=0; while [ $i -lt 20000000 ]; do i=$((i + 1)); done";
+    let burn = ["-n", "-20", "taskset", "-c", "1", "sh", "-c", loops];
     two_processors()?;
     let spawned = Command::new("nice").args(burn).stdin(Stdio::null()).spawn();
     let neighbour = Neighbour(spawned.map_err(|error| format!("nice: {error}"))?);

@@ -1,3 +1,5 @@
+//! The search on made-up servers: its probes, its end, and its answer beside the exact one.
+
 use super::*;
 
 fn settings(start: u64, budget_s: u64) -> Settings {
