@@ -17,6 +17,7 @@ mod planning;
 mod presets;
 mod stages;
 mod suite;
+mod trend;
 mod values;
 mod variants;
 
@@ -24,14 +25,15 @@ pub use capacity::CapacityArgs;
 pub use files::{parse_replay, parse_requests};
 use stages::parse_stages;
 pub use stages::{ArrivalsArg, Stages};
-pub use suite::{Measurement, Scenario, Suite};
+pub use suite::{Measurement, Scenario, Suite, SuiteArgs};
+pub use trend::TrendArgs;
 pub use values::{CpuList, MonitorInterval};
 use values::{
     parse_cpus, parse_extent, parse_keepalive, parse_mix, parse_model, parse_monitor, parse_preset,
     parse_rate, parse_scale, parse_share,
 };
 pub use variants::Variant;
-use variants::{parse_figure, parse_metric, parse_models, parse_variant};
+use variants::{parse_figure, parse_models, parse_variant};
 
 /// What is wrong with the command line.
 #[derive(Debug, thiserror::Error)]
@@ -493,41 +495,4 @@ pub struct GateArgs {
     /// Files for CI servers.
     #[command(flatten)]
     pub handouts: HandoutArgs,
-}
-
-/// `hairspring suite`
-#[derive(Debug, Clone, Args)]
-pub struct SuiteArgs {
-    /// Servers, variants, scenarios, gates and outputs; docs/FORMATS.md says how to write it
-    #[arg(value_name = "FILE.toml")]
-    pub file: PathBuf,
-    /// Check the file and all that it names, measure nothing
-    #[arg(long)]
-    pub check: bool,
-    /// Folder of the results, with a folder for each scenario [default: what the file says, or results]
-    #[arg(long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
-    /// Files for CI servers; the file can name them too.
-    #[command(flatten)]
-    pub handouts: HandoutArgs,
-}
-
-/// `hairspring trend`
-#[derive(Debug, Clone, Args)]
-pub struct TrendArgs {
-    /// Saved reports, comparisons and rankings, or folders in which to look for them
-    #[arg(value_name = "DIR|FILE", required = true)]
-    pub paths: Vec<PathBuf>,
-    /// A figure: p50, p90, p95, p99, p99.9, mean, throughput; can be repeated [default: p50, p95, p99, throughput]
-    #[arg(long = "metric", value_name = "FIGURE", value_parser = parse_metric)]
-    pub metrics: Vec<String>,
-    /// So many runs before a run are its baseline, at least 4
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(4..=1000))]
-    pub window: u32,
-    /// The least change that counts as faster or slower, as in 2% or 0.5%
-    #[arg(long, value_name = "SHARE%", default_value = "2%", value_parser = parse_share)]
-    pub min_effect: f64,
-    /// Write it as JSON too
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
 }

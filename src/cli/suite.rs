@@ -11,11 +11,28 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::variants::{first_paragraph, is_name};
-use super::{CliError, CompareArgs, HandoutArgs, RunArgs, SuiteArgs};
+use super::{CliError, CompareArgs, HandoutArgs, RunArgs};
 use crate::analyze::gate::Rule;
 
 /// Flags of the whole suite: it has one folder and one verdict.
 const OF_ALL: [(&str, &str); 3] = [("out", "--out"), ("summary", "--summary"), ("junit", "--junit")];
+
+/// `hairspring suite`
+#[derive(Debug, Clone, Args)]
+pub struct SuiteArgs {
+    /// Servers, variants, scenarios, gates and outputs; docs/FORMATS.md says how to write it
+    #[arg(value_name = "FILE.toml")]
+    pub file: PathBuf,
+    /// Check the file and all that it names, measure nothing
+    #[arg(long)]
+    pub check: bool,
+    /// Folder of the results, with a folder for each scenario [default: what the file says, or results]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Files for CI servers; the file can name them too.
+    #[command(flatten)]
+    pub handouts: HandoutArgs,
+}
 
 /// A suite whose scenarios are commands.
 #[derive(Debug)]

@@ -89,12 +89,6 @@ pub(super) fn parse_figure(text: &str) -> Result<String, String> {
     }
 }
 
-/// `--metric`: one of those, or the throughput.
-pub(super) fn parse_metric(text: &str) -> Result<String, String> {
-    let named = if text == "throughput" { Ok(text.to_owned()) } else { parse_figure(text) };
-    named.map_err(|known| format!("{known}, or throughput"))
-}
-
 impl CompareArgs {
     /// The variants in their order: those of `--stub all`, then each `--variant`. None where baseline and optimized are
     /// compared.
