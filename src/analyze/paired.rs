@@ -65,6 +65,9 @@ pub struct Effect {
 impl Effect {
     /// Nothing follows from it, whatever its figures: a side was INVALID.
     pub fn refuse(&mut self) {
+        if self.verdict == Difference::Inconclusive {
+            return;
+        }
         self.verdict = Difference::Inconclusive;
         "a side is INVALID: the difference may be the instrument's".clone_into(&mut self.reason);
     }

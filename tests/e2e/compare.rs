@@ -257,7 +257,8 @@ fn rounds_enough_give_a_verdict_and_the_baseline_is_measured_against_itself() {
     let noise = &comparison["noise"]["effects"]["p50"];
     let floor =
         [0, 1].map(|end| noise["interval"][end].as_f64().unwrap().abs()).into_iter().fold(0.0, f64::max);
-    let different = high < 0.0 && change.abs() > floor;
+    // of a side that the machine disturbed nothing is said
+    let different = high < 0.0 && change.abs() > floor && comparison["validity"] != "invalid";
     assert_eq!(effect["verdict"] == "faster", different, "floor {floor}: {effect}");
     assert!(finished.stdout.contains("A against A p50"), "{finished}");
     for order in comparison["order"].as_array().unwrap() {

@@ -171,9 +171,9 @@ fn sample(seq: u64) -> Sample {
 fn a_log_that_cannot_be_written_to_its_end_is_an_environment_failure_with_its_count() {
     let scratch = Scratch::new("log-limit");
     let server = Scripted::answering(|_| ok("x"));
-    // no file may grow beyond 64 KiB: the report fits, the log does not
+    // no file may grow beyond 256 KiB: the report fits, the log does not
     let flags = format!("run {} -n 3000 -c 4 --wait park --sla errors<=100%", server.url("/"));
-    let finished = scratch.hairspring(&flags).ulimit("-f 128").run().expect(1);
+    let finished = scratch.hairspring(&flags).ulimit("-f 512").run().expect(1);
     let report = scratch.json("results/report.json");
     let log = &report["logs"][0];
     let (written, lost) = (log["rows"].as_u64().unwrap(), log["lost"].as_u64().unwrap());
