@@ -206,6 +206,7 @@ fn request(bencher: Bencher<'_, '_>, load: Load, connections: u32, latency: Nano
     };
     let measured = bencher.counter(ItemsCount::new(REQUESTS)).with_inputs(prepared);
     measured.bench_local_refs(|(engine, time, driver, recorder)| {
-        worker::run(engine, time, driver, recorder, Wait::Park, || 0).unwrap()
+        let (counts, ended) = worker::run(engine, time, driver, recorder, Wait::Park, || 0);
+        ended.map(|()| counts).unwrap()
     });
 }

@@ -106,6 +106,8 @@ pub struct ThreadReport {
     pub clock: ClockAccount,
     /// At its end it was not bound to its processor any more: somebody moved it, or the processor is gone.
     pub moved: bool,
+    /// Why its engine failed, if it did: the thread ended then.
+    pub failure: Option<String>,
     /// Memory allocations during the load; `None` where nobody counts them.
     pub allocations: Option<u64>,
     /// How late its own sends were.

@@ -197,7 +197,7 @@ fn measure(
             let (start, load_over) = (&start, &load_over);
             let spawned = std::thread::Builder::new()
                 .name("monitor".to_owned())
-                .spawn_scoped(scope, move || monitor(watched, start, load_over));
+                .spawn_scoped(scope, move || monitor(plan, watched, start, load_over));
             spawned.expect("a thread can be started")
         });
         let merging = std::thread::Builder::new()
@@ -230,11 +230,12 @@ fn measure(
         merging.thread().unpark();
         let main = main.end();
         monitoring.iter().for_each(|monitoring| monitoring.thread().unpark());
-        let system = monitoring.and_then(|monitoring| unwound(monitoring.join()));
+        let (system, watching) = monitoring.map(|monitoring| unwound(monitoring.join())).unzip();
         let (beside, merging) = unwound(merging.join());
         let probed = probing.map(|probing| unwound(probing.join()));
         let results: Vec<_> = joined.into_iter().map(unwound).collect();
-        (results, probed, beside, system, vec![main, merging])
+        let helpers: Vec<_> = [main, merging].into_iter().chain(watching).collect();
+        (results, probed, beside, system.flatten(), helpers)
     });
     let ended = Monotonic.now();
     let t0 = Nanos(start.t0.load(Ordering::Acquire));
@@ -252,7 +253,8 @@ fn measure(
     recorded.measured.close_round();
     recorded.path.close();
     recorded.warmup.close_round();
-    let capped = reports.iter().any(|report| report.counts.driver.capped);
+    let cut_short = |report: &ThreadReport| report.counts.driver.capped || report.failure.is_some();
+    let cut_short = reports.iter().any(cut_short);
     Ok(Round {
         index,
         seed,
@@ -266,7 +268,7 @@ fn measure(
         wall: ended.saturating_sub(t0),
         steal: None,
         system,
-        interrupted: stop.count() > 0 || capped,
+        interrupted: stop.count() > 0 || cut_short,
         server_survived: None,
         server_failure: None,
         server_facts: ServerFacts {
@@ -401,7 +403,7 @@ impl Job<'_> {
         let over = || self.until.is_some_and(|over| over.load(Ordering::Acquire));
         let stops = || self.stop.count().max(usize::from(over()));
         let allocated = alloc::count();
-        let counts = worker::run(&mut engine, clock, &mut driver, &mut recorder, wait, stops)?;
+        let (counts, ended) = worker::run(&mut engine, clock, &mut driver, &mut recorder, wait, stops);
         let allocations = allocated.zip(alloc::count()).map(|(before, after)| after - before);
         let times = host::thread_times().since(before);
         // A probe ends with the load: what it did not come to was never asked for.
@@ -414,6 +416,7 @@ impl Job<'_> {
             engine: engine.account(),
             clock: clock.account(),
             moved: affinity::allowed() != [self.plan.client.cpus[self.thread]],
+            failure: ended.err().map(|error| error.to_string()),
             allocations,
             send_lag: recorded.measured.send_lag.clone(),
             arrival_gap: recorded.measured.arrival_gap.clone(),

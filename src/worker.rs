@@ -27,7 +27,8 @@ const LONGEST_PARK: Nanos = Nanos::from_millis(100);
 /// While an answer is awaited, a parked worker looks up this often: so it knows, to as much, how long it was not running.
 const HEARTBEAT: Nanos = Nanos::from_millis(2);
 
-/// Runs `driver` on `engine` until the load is over. `stops` says how often the user asked to stop.
+/// Runs `driver` on `engine` until the load is over, or the engine fails: what was measured until then is recorded all the
+/// same, and what was in flight is unsent. `stops` says how often the user asked to stop.
 pub fn run<E: Engine, C: Clock>(
     engine: &mut E,
     clock: &C,
@@ -35,7 +36,7 @@ pub fn run<E: Engine, C: Clock>(
     recorder: &mut Recorder,
     wait: Wait,
     stops: impl Fn() -> usize,
-) -> io::Result<WorkerCounts> {
+) -> (WorkerCounts, io::Result<()>) {
     let mut stops_seen = 0;
     loop {
         let now = clock.now();
@@ -47,14 +48,17 @@ pub fn run<E: Engine, C: Clock>(
         if !driver.is_done() {
             let deadline = wait.until(driver, now);
             let mut events = 0;
-            engine.poll(Nanos::ZERO, &mut |conn, event, stamp| {
+            let mut polled = engine.poll(Nanos::ZERO, &mut |conn, event, stamp| {
                 events += 1;
                 driver.on_event(conn, event, stamp);
-            })?;
-            if events == 0 && deadline > now {
+            });
+            if polled.is_ok() && events == 0 && deadline > now {
                 // Only now does it sleep: what is found without sleeping has been waiting for us.
                 driver.sleeps(deadline);
-                engine.poll(deadline, &mut |conn, event, stamp| driver.on_event(conn, event, stamp))?;
+                polled = engine.poll(deadline, &mut |conn, event, stamp| driver.on_event(conn, event, stamp));
+            }
+            if polled.is_err() {
+                return (abandon(clock, driver, recorder), polled);
             }
         }
         for sample in driver.finished() {
@@ -63,9 +67,25 @@ pub fn run<E: Engine, C: Clock>(
         if driver.is_done() {
             // a stall in the last turn is one too
             driver.ends(clock.now());
-            return Ok(WorkerCounts { driver: driver.counts() });
+            return (WorkerCounts { driver: driver.counts() }, Ok(()));
         }
     }
+}
+
+/// Ends a load whose engine is of no more use.
+fn abandon(clock: &impl Clock, driver: &mut Driver, recorder: &mut Recorder) -> WorkerCounts {
+    let mut now = clock.now();
+    driver.cut(now);
+    // A later turn gives up the stamps that samples wait for.
+    while !driver.is_done() {
+        now = now.saturating_add(Nanos(1));
+        driver.tick(now, &mut |_, _| {});
+    }
+    for sample in driver.finished() {
+        recorder.record(&sample);
+    }
+    driver.ends(clock.now());
+    WorkerCounts { driver: driver.counts() }
 }
 
 /// Fills the connection pool before the load starts.
@@ -116,7 +136,7 @@ mod tests {
     use crate::load::request::Template;
     use crate::load::response::Limits;
     use crate::load::schedule::{Extent, Load, Offer, Schedule, Shard};
-    use crate::record::OkStatuses;
+    use crate::record::{OkStatuses, Tally};
 
     #[derive(Clone, Default)]
     struct Time(Rc<Cell<u64>>);
@@ -131,6 +151,8 @@ mod tests {
     struct Granting {
         time: Time,
         late: Nanos,
+        /// Answers that it brings before it fails.
+        lasts: u32,
         asked: Vec<(ConnId, Event<'static>)>,
     }
 
@@ -154,6 +176,10 @@ mod tests {
         ) -> io::Result<()> {
             for (conn, event) in self.asked.drain(..) {
                 if matches!(event, Event::Received(_)) {
+                    let Some(left) = self.lasts.checked_sub(1) else {
+                        return Err(io::Error::other("worn out"));
+                    };
+                    self.lasts = left;
                     self.time.0.set(self.time.now().max(deadline).0 + self.late.0);
                 }
                 sink(conn, event, Stamp::at(self.time.now()));
@@ -162,7 +188,8 @@ mod tests {
         }
     }
 
-    fn counts_of_one_request(late: Nanos) -> WorkerCounts {
+    /// What an engine that lasts for so many answers makes of `n` requests over one connection.
+    fn requests(n: u64, late: Nanos, lasts: u32) -> (WorkerCounts, io::Result<()>, Tally) {
         let time = Time::default();
         let load = Load::Closed { think: Nanos::ZERO };
         let settings = Settings {
@@ -179,13 +206,29 @@ mod tests {
             time_cap: Nanos::from_secs(3_600),
             limits: Limits::default(),
         };
-        let one = Extent { count: Some(1), time: None };
+        let extent = Extent { count: Some(n), time: None };
         let mut driver = Driver::new(settings);
-        let offer = Offer::new(load, Extent::NONE, one, 1);
+        let offer = Offer::new(load, Extent::NONE, extent, 1);
         driver.start(Schedule::new(&offer, Shard { index: 0, of: 1 }, Nanos::ZERO), Nanos::ZERO);
         let mut recorder = Recorder::new(OkStatuses::new(vec![200..=200]), false, 0, None);
-        let mut engine = Granting { time: time.clone(), late, asked: Vec::new() };
-        run(&mut engine, &time, &mut driver, &mut recorder, Wait::Spin, || 0).unwrap()
+        let mut engine = Granting { time: time.clone(), late, lasts, asked: Vec::new() };
+        let (counts, ended) = run(&mut engine, &time, &mut driver, &mut recorder, Wait::Spin, || 0);
+        (counts, ended, recorder.finish(counts.driver.undrawn, 0).measured)
+    }
+
+    fn counts_of_one_request(late: Nanos) -> WorkerCounts {
+        let (counts, ended, _) = requests(1, late, 1);
+        ended.unwrap();
+        counts
+    }
+
+    #[test]
+    fn what_was_measured_before_the_engine_failed_is_kept() {
+        let (counts, ended, measured) = requests(5, Nanos::from_millis(1), 2);
+        assert_eq!(ended.unwrap_err().to_string(), "worn out");
+        assert_eq!((measured.scheduled, measured.completed, measured.unsent), (5, 2, 3));
+        assert_eq!((counts.driver.offered, counts.driver.undrawn), (3, 2), "one was in flight");
+        measured.assert_conserved();
     }
 
     #[test]

@@ -229,6 +229,7 @@ fn round_of(index: u32, recorded: Recorded) -> Round {
             },
             clock: clock(),
             moved: false,
+            failure: None,
             allocations: Some(0),
             send_lag: Distribution::default(),
             arrival_gap: Distribution::default(),

@@ -96,7 +96,8 @@ fn virtual_run(seconds: u64, mut every_second: impl FnMut(u64)) -> u64 {
         }
         0
     };
-    let counts = worker::run(&mut engine, &time, &mut driver, &mut recorder, Wait::Park, stops).unwrap();
+    let (counts, ended) = worker::run(&mut engine, &time, &mut driver, &mut recorder, Wait::Park, stops);
+    ended.unwrap();
     let recorded = recorder.finish(counts.driver.undrawn, 0);
     let slices = merger.into_inner().0.finish(Nanos::ZERO);
     assert_eq!(slices.iter().map(|slice| slice.requests).sum::<u64>(), recorded.measured.scheduled);

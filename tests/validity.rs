@@ -50,6 +50,7 @@ fn thread() -> ThreadReport {
         engine: EngineAccount::default(),
         clock: ClockAccount { worst_residual_ns: Some(Nanos(30)), ..ClockAccount::default() },
         moved: false,
+        failure: None,
         allocations: Some(0),
         send_lag: Distribution::default(),
         arrival_gap: Distribution::default(),

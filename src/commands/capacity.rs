@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use hairspring::analyze::capacity::{Outcome, Probe, Purpose, Search, Settings, StoppedBy, per_s};
-use hairspring::analyze::gate::Rule;
+use hairspring::analyze::gate::{self, Rule};
 use hairspring::cli::{CapacityArgs, OnInconclusive};
 use hairspring::load::rng::mix;
 use hairspring::load::schedule::{Extent, Load, Rate};
@@ -31,7 +31,7 @@ pub(crate) fn execute(args: &CapacityArgs, console: &mut Console<'_>) -> Result<
     let stop = StopFlag::install().map_err(Failure::environment)?;
     let dir = OutDir::create(&args.common.tool.out, &json::render(&template))?;
     let mut study = Study {
-        rules: template.sla.iter().filter_map(|text| text.parse().ok()).collect(),
+        rules: gate::rules(&template.sla),
         strict: args.common.tool.strict,
         findings: Findings {
             host: host::read(),
@@ -43,7 +43,7 @@ pub(crate) fn execute(args: &CapacityArgs, console: &mut Console<'_>) -> Result<
             plan: template,
         },
         series: None,
-        server_failures: Vec::new(),
+        failures: Vec::new(),
         dir,
         stop,
     };
@@ -66,7 +66,7 @@ struct Study {
     findings: Findings,
     /// The rate under test, with its looks.
     series: Option<(Rate, Purpose, Series)>,
-    server_failures: Vec<String>,
+    failures: Vec<String>,
     dir: OutDir,
     stop: StopFlag,
 }
@@ -117,7 +117,7 @@ impl Study {
         series.plan.measure = Extent { count: Some(probe.requests), time: Some(probe.cut()) };
         series.plan.warmup = Extent { count: None, time: Some(probe.warmup) };
         series.measure(&self.dir, 0, &self.stop)?;
-        self.server_failures.append(&mut series.server_failures);
+        self.failures.append(&mut series.failures);
         if self.stop.count() > 0 {
             return Ok(None);
         }
@@ -134,7 +134,7 @@ impl Study {
 
     /// A client that is the limit, and a server that failed, have nothing to be swept.
     fn may_sweep(&self, outcome: Outcome) -> bool {
-        self.stop.count() == 0 && outcome.stopped_by != StoppedBy::Client && self.server_failures.is_empty()
+        self.stop.count() == 0 && outcome.stopped_by != StoppedBy::Client && self.failures.is_empty()
     }
 
     /// Rates around `rate`, upward and downward, on one server.
@@ -163,7 +163,7 @@ impl Study {
             }
         }
         self.findings.sweep = Some(Sweep::of(&points[0], &points[1]));
-        self.server_failures.extend(served.stop(&self.stop)?);
+        self.failures.extend(served.stop(&self.stop)?);
         measured
     }
 
@@ -184,9 +184,9 @@ impl Study {
         if !self.findings.probes.is_empty() {
             console.print(&text::capacity(&capacity));
         }
-        self.server_failures.iter().for_each(|failure| console.warn(failure));
+        self.failures.iter().for_each(|failure| console.warn(failure));
         ended?;
-        let failed = unwritten || console.print_failed || !self.server_failures.is_empty();
+        let failed = unwritten || console.print_failed || !self.failures.is_empty();
         let code = exit_code(&outcome, interrupted, failed, on_inconclusive);
         console.print(&format!("=> {} (exit code {code})\n", in_words(code)));
         Ok(code)

@@ -127,7 +127,7 @@ pub(crate) struct Series {
     addresses: Vec<SocketAddr>,
     material: Material,
     log: LogFile,
-    server_failures: Vec<String>,
+    failures: Vec<String>,
 }
 
 impl Series {
@@ -145,7 +145,7 @@ impl Series {
             format!("{}.csv", if plan.target.name == "target" { "requests" } else { &plan.target.name });
         Ok(Self {
             addresses: measuring::look_up(&plan)?,
-            server_failures: Vec::new(),
+            failures: Vec::new(),
             log: LogFile { file, rows: 0, lost: 0, error: None },
             plan,
             rounds: Vec::new(),
@@ -181,7 +181,14 @@ impl Series {
             }
         }
         let round = result?;
-        self.server_failures.extend(round.server_failure.clone());
+        self.failures.extend(round.server_failure.clone());
+        self.failures.extend(round.threads.iter().filter_map(|thread| {
+            let failure = thread.failure.as_ref()?;
+            Some(format!(
+                "the engine of the client thread on processor {} failed ({failure}): what it had measured until then is in the report; try the other --engine",
+                thread.cpu
+            ))
+        }));
         self.log.lost += round.recorded.log_lost;
         self.rounds.push(round);
         self.positions.push(position);
@@ -299,10 +306,10 @@ impl Judgement {
 
 /// True, with the reason on standard error, where a report shows that the environment failed.
 pub(crate) fn environment_failed(report: &Report, series: &Series, console: &mut Console<'_>) -> bool {
-    for failure in &series.server_failures {
+    for failure in &series.failures {
         console.warn(failure);
     }
-    let mut failed = nothing_completed(report, console) || !series.server_failures.is_empty();
+    let mut failed = nothing_completed(report, console) || !series.failures.is_empty();
     for log in &report.logs {
         if log.lost > 0 || log.error.is_some() {
             let why = log.error.as_deref().unwrap_or("the writer could not keep up");

@@ -44,23 +44,29 @@ impl Beside {
 
 /// Whom the monitor watches.
 pub(super) fn watched(plan: &Plan, running: &Running, monitor: plan::Monitor) -> Watched {
-    let server_cpus = match &plan.target.server {
-        Server::Stub(stub) => stub.cpus.clone(),
-        Server::Command { cpus, .. } => cpus.clone(),
-        Server::External => Vec::new(),
+    let server_cores = match &plan.target.server {
+        Server::Stub(stub) => stub.cpus.len(),
+        Server::Command { cpus, .. } => cpus.len(),
+        Server::External => 0,
     };
     Watched {
         interval: monitor.interval,
         server: running.process.as_ref().map(ServerProcess::id).or(monitor.server_pid),
-        server_cores: Some(server_cpus.len()).filter(|&n| n > 0),
+        server_cores: Some(server_cores).filter(|&n| n > 0),
         addresses: running.addresses.clone(),
-        client_cpus: plan.client.cpus.clone(),
-        server_cpus,
+        client_cores: plan.client.cpus.len(),
     }
 }
 
-/// From the start of the load on. `None` if it did not start.
-pub(super) fn monitor(watched: &Watched, start: &StartLine, load_over: &AtomicBool) -> Option<System> {
+/// From the start of the load on; nothing is seen of one that did not start.
+pub(super) fn monitor(
+    plan: &Plan,
+    watched: &Watched,
+    start: &StartLine,
+    load_over: &AtomicBool,
+) -> (Option<System>, HelperReport) {
+    let helper = Helper::begin("monitor", &plan.client.helpers.cpus);
     let monitor = Monitor::new(watched);
-    Some(monitor.watch(start.wait(true)?, load_over))
+    let seen = start.wait(true).map(|t0| monitor.watch(t0, load_over));
+    (seen, helper.account())
 }

@@ -1,17 +1,13 @@
 //! The system monitor: what machine, client and server did while the load ran, read from /proc, cgroups and sock_diag on a
 //! thread of its own.
 //!
-//! It keeps away from the processors of the load where it can, opens nothing for longer than a read, and leaves samples out
-//! rather than cost more than [`SHARE`] of one processor. What cannot be read is reported as not visible, never as zero.
+//! It opens nothing for longer than a read, and leaves samples out rather than cost more than [`SHARE`] of one processor. What cannot be read is reported as not visible, never as zero.
 //! Not here: what the figures mean (analyze), how they are shown (report).
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rustix::thread::{CpuSet, sched_setaffinity};
-
-use super::affinity;
 use super::clock::Monotonic;
 use crate::engine::Clock;
 use crate::facts::system::{METRICS, NotVisible, Side, System};
@@ -48,10 +44,8 @@ pub struct Watched {
     pub server_cores: Option<usize>,
     /// Where the target listens.
     pub addresses: Vec<SocketAddr>,
-    /// The load's processors, which the monitor avoids, and the server's, which it avoids if any other is left.
-    pub client_cpus: Vec<usize>,
-    /// See there.
-    pub server_cpus: Vec<usize>,
+    /// How many processors the load is pinned to.
+    pub client_cores: usize,
 }
 
 /// Ready to sample. Belongs to the thread that made it.
@@ -70,15 +64,14 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// Takes the calling thread away from the load's processors and looks around.
+    /// Looks around.
     pub fn new(watched: &Watched) -> Self {
-        keep_away(&watched.client_cpus, &watched.server_cpus);
         let local = watched.addresses.iter().find(|address| is_local(address.ip())).copied();
         let port = watched.addresses.first().map(SocketAddr::port);
         Self {
             interval: watched.interval,
             machine: Machine::new(),
-            client: Processes::new(Side::Client, std::process::id(), Some(watched.client_cpus.len().max(1))),
+            client: Processes::new(Side::Client, std::process::id(), Some(watched.client_cores)),
             server: watched.server.map(|pid| Processes::new(Side::Server, pid, watched.server_cores)),
             server_pid: watched.server,
             listener: local,
@@ -225,22 +218,6 @@ fn families(address: Option<&SocketAddr>, local: Option<SocketAddr>) -> Vec<u8> 
 /// True for addresses of this machine: only these can be bound to.
 fn is_local(address: IpAddr) -> bool {
     UdpSocket::bind((address, 0)).is_ok()
-}
-
-/// A monitor that shares a processor with the load would be the load's own disturbance.
-fn keep_away(client: &[usize], server: &[usize]) {
-    let allowed = affinity::allowed();
-    let without = |avoided: &dyn Fn(&usize) -> bool| -> Vec<usize> {
-        allowed.iter().filter(|cpu| !avoided(cpu)).copied().collect()
-    };
-    let neither = without(&|cpu| client.contains(cpu) || server.contains(cpu));
-    let cpus = if neither.is_empty() { without(&|cpu| client.contains(cpu)) } else { neither };
-    if !cpus.is_empty() {
-        let mut set = CpuSet::new();
-        cpus.iter().for_each(|&cpu| set.set(cpu));
-        // It only disturbs more where the kernel refuses.
-        let _ = sched_setaffinity(None, &set);
-    }
 }
 
 #[cfg(test)]

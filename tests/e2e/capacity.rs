@@ -87,7 +87,7 @@ fn a_single_threaded_server_has_the_capacity_that_theory_gives() {
         "--stub single --service fixed:2ms --sla p95<=10ms --budget 10s --precision 25% --start 200/s";
     let Some((capacity, finished)) = searched(&scratch, flags) else { return };
     assert!([0, 4].contains(&finished.code()), "{finished}");
-    // The handler adds some 10 % of overhead to each service time at most, on a shared machine.
+    // wide: the budget allows few requests a look, and the machine is shared
     let (low, high) =
         (capacity["interval"]["low_per_s"].as_f64(), capacity["interval"]["high_per_s"].as_f64());
     assert!(low.is_some_and(|low| (0.5 * truth()..=1.1 * truth()).contains(&low)), "{finished}");

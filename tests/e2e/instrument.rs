@@ -59,7 +59,7 @@ fn helpers_run_beside_the_load() {
     let report = scratch.json("results/report.json");
     let helpers = report["rounds"][0]["helpers"].as_array().unwrap();
     let names: Vec<&str> = helpers.iter().map(|helper| helper["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["main", "slices", "log"]);
+    assert_eq!(names, ["main", "slices", "monitor", "log"]);
     let (client, allowed) = (&report["plan"]["client"], report["host"]["cpus"].as_array().unwrap());
     for helper in helpers {
         assert_eq!(helper["cpus"], client["helpers"]["cpus"]);

@@ -125,6 +125,7 @@ pub(crate) fn run_on<S: Stack>(
             engine: EngineAccount::default(),
             clock: ClockAccount::default(),
             moved: false,
+            failure: None,
             allocations: None,
             send_lag: Distribution::default(),
             arrival_gap: Distribution::default(),
@@ -230,7 +231,10 @@ impl<'a, S: Stack> Thread<'a, S> {
                     recorder.record(&sample);
                 }
             }),
-            _ => worker::run(engine, &clock, driver, recorder, wait, stops),
+            _ => {
+                let (counts, ended) = worker::run(engine, &clock, driver, recorder, wait, stops);
+                ended.map(|()| counts)
+            }
         }
         .unwrap();
         let recorded = self.recorder.finish(counts.driver.undrawn, counts.driver.retries);
