@@ -36,7 +36,6 @@ use crate::worker::{self, Wait};
 const START_LEAD: Nanos = Nanos::from_millis(2);
 
 mod beside;
-mod memory;
 mod target;
 
 use beside::{Beside, monitor, watched};
@@ -191,7 +190,7 @@ fn measure(
     let mut logs = logs.into_iter();
     let (mut slices, merger) = slicing(plan.interval, threads);
     let load_over = AtomicBool::new(false);
-    let beside = Beside::new(plan, running, merger);
+    let beside = Beside { merger };
     let (results, probed, beside, system, helpers) = std::thread::scope(|scope| {
         let monitoring = watched.as_ref().map(|watched| {
             let (start, load_over) = (&start, &load_over);
@@ -271,10 +270,7 @@ fn measure(
         interrupted: stop.count() > 0 || cut_short,
         server_survived: None,
         server_failure: None,
-        server_facts: ServerFacts {
-            startup: running.startup,
-            memory: beside.memory.map(|watch| watch.since(t0)).unwrap_or_default(),
-        },
+        server_facts: ServerFacts { startup: running.startup },
     })
 }
 

@@ -3,38 +3,26 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::memory::MemoryWatch;
 use super::{Running, StartLine};
-use crate::engine::Clock;
 use crate::facts::HelperReport;
 use crate::facts::system::System;
 use crate::plan::{self, Plan, Server};
 use crate::record::SliceMerger;
-use crate::sys::clock::Monotonic;
 use crate::sys::helper::Helper;
 use crate::sys::monitor::{Monitor, Watched};
 use crate::sys::server::ServerProcess;
 
-/// Merges slices, and looks at our stub's memory.
+/// Merges slices.
 pub(super) struct Beside {
     pub(super) merger: SliceMerger,
-    pub(super) memory: Option<MemoryWatch>,
 }
 
 impl Beside {
-    pub(super) fn new(plan: &Plan, running: &Running, merger: SliceMerger) -> Self {
-        let stub = running.process.as_ref().filter(|_| matches!(plan.target.server, Server::Stub(_)));
-        Self { merger, memory: stub.map(|process| MemoryWatch::new(process.id(), plan.interval)) }
-    }
-
     /// Until the load is over. Once a slice is enough: a thread has one to fill and one to spare while another waits.
     pub(super) fn until(mut self, load_over: &AtomicBool, plan: &Plan) -> (Self, HelperReport) {
         let helper = Helper::begin("slices", &plan.client.helpers.cpus);
         while !load_over.load(Ordering::Acquire) {
             self.merger.merge();
-            if let Some(memory) = &mut self.memory {
-                memory.look(Monotonic.now());
-            }
             std::thread::park_timeout(Duration::from_nanos(plan.interval.0));
         }
         let account = helper.account();
