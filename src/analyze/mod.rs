@@ -3,6 +3,7 @@
 pub mod attribution;
 pub mod capacity;
 pub mod compare;
+pub mod confirm;
 pub mod diagnose;
 pub mod findings;
 pub mod gate;

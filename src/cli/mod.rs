@@ -8,7 +8,7 @@ use clap::{ArgGroup, Args};
 use crate::load::io::Stamps;
 use crate::load::schedule::{Extent, Rate};
 use crate::load::time::Nanos;
-use crate::plan::{EnginePlan, KeepalivePlan, Plan, WaitPlan};
+use crate::plan::{EnginePlan, KeepalivePlan, WaitPlan};
 use crate::preset::Preset;
 
 mod capacity;
@@ -363,6 +363,9 @@ pub struct RunArgs {
     /// Rounds, each with a fresh server where it is ours; their requests are judged together [default: the preset's, or 1]
     #[arg(long, value_name = "N")]
     pub rounds: Option<u32>,
+    /// Then test the cause found: predict what a change of it brings, and measure that in six pairs of short rounds
+    #[arg(long)]
+    pub confirm: bool,
     /// All else.
     #[command(flatten)]
     pub common: CommonArgs,
@@ -457,20 +460,6 @@ pub struct PresetsArgs {
     /// One of them
     #[arg(value_name = "NAME", value_parser = parse_preset)]
     pub preset: Option<Preset>,
-}
-
-impl PresetsArgs {
-    /// The plan of a run with this preset and nothing else, on a machine whose usable processors are `allowed`.
-    pub fn plan(preset: Preset, allowed: &[usize]) -> Result<Plan, CliError> {
-        #[derive(clap::Parser)]
-        struct Run {
-            #[command(flatten)]
-            args: RunArgs,
-        }
-        let argv = ["run", "--preset", preset.name];
-        let run = <Run as clap::Parser>::try_parse_from(argv).map_err(|e| CliError::Usage(e.to_string()))?;
-        run.args.plan(allowed)
-    }
 }
 
 /// `hairspring gate`

@@ -54,7 +54,8 @@ impl RunArgs {
         let target = Target { name: "target".to_owned(), url, server };
         let rules = parse_rules(&common.tool.sla)?;
         let plan = common.plan(target, preset, &cpus, &rules, common.request.digest, rounds)?;
-        Ok(Plan { scenario: self.preset.map(|preset| preset.scenario(self.time_scale)), ..plan })
+        let scenario = self.preset.map(|preset| preset.scenario(self.time_scale));
+        Ok(Plan { scenario, confirm: self.confirm, ..plan })
     }
 }
 
@@ -237,6 +238,7 @@ impl CommonArgs {
             seed: load.seed,
             rounds,
             sla: rules.iter().map(ToString::to_string).collect(),
+            confirm: false,
             scenario: None,
         })
     }

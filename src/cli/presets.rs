@@ -3,9 +3,10 @@
 
 use crate::load::schedule::UsersAt;
 use crate::load::time::Nanos;
+use crate::plan::Plan;
 use crate::preset::{Preset, Shape};
 
-use super::{CliError, CommonArgs, Stages, StubArgs, usage};
+use super::{CliError, CommonArgs, PresetsArgs, RunArgs, Stages, StubArgs, usage};
 
 /// Slices in a run of a preset whose time was scaled: as many as without, but none too short to be merged meanwhile.
 const INTERVAL_MIN: Nanos = Nanos::from_millis(100);
@@ -49,6 +50,20 @@ impl CommonArgs {
             filled.tool.interval.get_or_insert(scaled);
         }
         Ok(filled)
+    }
+}
+
+impl PresetsArgs {
+    /// The plan of a run with this preset and nothing else, on a machine whose usable processors are `allowed`.
+    pub fn plan(preset: Preset, allowed: &[usize]) -> Result<Plan, CliError> {
+        #[derive(clap::Parser)]
+        struct Run {
+            #[command(flatten)]
+            args: RunArgs,
+        }
+        let argv = ["run", "--preset", preset.name];
+        let run = <Run as clap::Parser>::try_parse_from(argv).map_err(|e| CliError::Usage(e.to_string()))?;
+        run.args.plan(allowed)
     }
 }
 
