@@ -12,11 +12,15 @@ use crate::load::time::Nanos;
 use crate::preset::Scenario;
 use crate::record::OkStatuses;
 
+mod engine;
 mod helpers;
 mod material;
+mod scrape;
 
+pub use engine::{EnginePlan, WaitPlan};
 pub use helpers::Helpers;
 pub use material::{Material, Mix, MixRow, Outgoing};
+pub use scrape::{Scrape, ScrapeFrom};
 
 /// One target under one load.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -62,6 +66,9 @@ pub struct Plan {
     /// What is found is tested by an intervention.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub confirm: bool,
+    /// The target's own metrics, where they were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scrape: Option<Scrape>,
     /// The preset it was made from, where one was named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scenario: Option<Scenario>,
@@ -293,28 +300,6 @@ pub struct Client {
     pub wait: WaitPlan,
 }
 
-/// `--engine`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub enum EnginePlan {
-    /// The one that was measured to disturb less: epoll.
-    Auto,
-    /// epoll, through mio.
-    Epoll,
-    /// io_uring.
-    Uring,
-}
-
-impl EnginePlan {
-    /// As in `--engine`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Auto | Self::Epoll => "epoll",
-            Self::Uring => "uring",
-        }
-    }
-}
-
 /// `--probe`: one connection that measures at a low rate, spinning, beside the load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Probe {
@@ -335,18 +320,6 @@ pub struct Monitor {
     pub interval: Nanos,
     /// The server's first process, where the user named it.
     pub server_pid: Option<u32>,
-}
-
-/// How threads wait when nothing is due.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub enum WaitPlan {
-    /// Spin while requests are in flight or due within 150 µs if the thread has its processor to itself; else park.
-    Auto,
-    /// Never sleep.
-    Spin,
-    /// Always sleep in the kernel.
-    Park,
 }
 
 /// `--keepalive`.

@@ -58,20 +58,26 @@ pub struct Grounds<'a> {
     pub sources: Sources<'a>,
     /// The figures of the rules.
     pub symptoms: &'a Symptoms,
-    /// What the rules found.
-    pub findings: &'a Findings,
     /// Processors that may be used here.
     pub allowed: &'a [usize],
     /// Rounds are missing.
     pub partial: bool,
 }
 
-/// The intervention on the first finding that a knob of ours can test.
-///
-/// # Errors
-/// Why nothing is changed, in words.
-pub fn propose(grounds: Grounds<'_>) -> Result<Intervention, String> {
-    let Grounds { sources, findings, partial, .. } = grounds;
+/// With `--confirm`: the intervention that tests what was found, what was measured of it if it was tried, and the word that
+/// the finding has then.
+pub fn confirm(findings: &mut Findings, grounds: Grounds<'_>, trial: Option<&Trial>) -> Option<Confirmation> {
+    if !grounds.sources.plan.confirm {
+        return None;
+    }
+    let confirmation = Confirmation::of(propose(grounds, findings), trial);
+    settle(findings, grounds.symptoms, &confirmation);
+    Some(confirmation)
+}
+
+/// The intervention on the first finding that a knob of ours can test; or why nothing is changed, in words.
+fn propose(grounds: Grounds<'_>, findings: &Findings) -> Result<Intervention, String> {
+    let Grounds { sources, partial, .. } = grounds;
     if partial {
         return Err("the run is partial".to_owned());
     }
@@ -315,7 +321,7 @@ fn spare(plan: &Plan, allowed: &[usize]) -> Vec<usize> {
 }
 
 /// The word that a confirmation leaves the finding with; and a lock is suspected where more workers brought nothing.
-pub fn settle(findings: &mut Findings, symptoms: &Symptoms, confirmation: &Confirmation) {
+fn settle(findings: &mut Findings, symptoms: &Symptoms, confirmation: &Confirmation) {
     let Some(intervention) = &confirmation.intervention else { return };
     let Some(at) = findings.findings.iter().position(|finding| finding.rule == intervention.rule) else {
         return;

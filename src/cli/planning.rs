@@ -239,6 +239,7 @@ impl CommonArgs {
             rounds,
             sla: rules.iter().map(ToString::to_string).collect(),
             confirm: false,
+            scrape: self.tool.metrics.scrape()?,
             scenario: None,
         })
     }

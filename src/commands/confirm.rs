@@ -5,26 +5,26 @@ use std::io;
 use hairspring::analyze::confirm::{Intervention, Trial, rounds_of};
 use hairspring::load::time::Nanos;
 use hairspring::output::OutDir;
-use hairspring::plan::Plan;
 use hairspring::report::json::{self, Saved};
 use hairspring::sys::signal::StopFlag;
 
 use super::compare::Experiment;
-use super::{Console, Failure};
+use super::{Console, Failure, Series};
 
 /// Its folder in the folder of results.
 const FOLDER: &str = "confirm";
 
-/// Measures the plan as it was against the changed one, in pairs of short rounds; `wall` is how long a round of the run took.
+/// Measures the plan of what was run as it was against the changed one, in pairs of short rounds.
 pub(super) fn trial(
-    plan: &Plan,
+    run: &Series,
     intervention: &Intervention,
-    wall: Nanos,
     dir: &OutDir,
     stop: &StopFlag,
     console: &mut Console<'_>,
 ) -> Result<Trial, Failure> {
-    let mut as_it_was = rounds_of(plan, wall);
+    console.progress(&format!("confirming {}: {}", intervention.rule, intervention.change.in_words()));
+    let wall = run.rounds.first().map_or(Nanos::ZERO, |round| round.wall);
+    let mut as_it_was = rounds_of(&run.plan, wall);
     let mut changed = intervention.change.apply(&as_it_was);
     "as-it-was".clone_into(&mut as_it_was.target.name);
     "changed".clone_into(&mut changed.target.name);

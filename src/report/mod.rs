@@ -35,9 +35,11 @@ pub mod junit;
 mod kernel;
 pub mod markdown;
 mod mix;
+pub mod openmetrics;
 mod probe;
 mod ranking;
 mod round;
+pub mod scraped;
 mod suite;
 pub mod system;
 pub mod text;
@@ -52,6 +54,7 @@ pub use mix::TemplateRow;
 pub use probe::{Beyond, ProbeReport};
 pub use ranking::{Contest, RANKING_SCHEMA, RankedVariant, Ranking};
 pub use round::{Lateness, RoundReport, ThreadRow};
+use scraped::ScrapedReport;
 pub use suite::{SUITE_SCHEMA, ScenarioReport, SuiteReport};
 use system::SystemReport;
 pub use trend::{History, LeftOut, Observation, RunRow, TREND_SCHEMA, Trend, TrendReport};
@@ -151,6 +154,9 @@ pub struct Report {
     /// What the system monitor saw; null where it was off.
     #[serde(default)]
     pub system: Option<SystemReport>,
+    /// What the target told of itself; absent without `--scrape`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scraped: Option<ScrapedReport>,
     /// Percentiles are at most this share of themselves away from what was recorded.
     #[serde(default)]
     pub histogram_error: f64,
@@ -277,16 +283,8 @@ impl Report {
         };
         let symptoms = Symptoms::of(sources);
         let mut findings = findings::find(&symptoms);
-        let confirmation = plan.confirm.then(|| {
-            let (symptoms, findings, allowed) = (&symptoms, &findings, &host.cpus[..]);
-            Confirmation::of(
-                confirm::propose(confirm::Grounds { sources, symptoms, findings, allowed, partial }),
-                trial,
-            )
-        });
-        if let Some(confirmation) = &confirmation {
-            confirm::settle(&mut findings, &symptoms, confirmation);
-        }
+        let grounds = confirm::Grounds { sources, symptoms: &symptoms, allowed: &host.cpus, partial };
+        let confirmation = confirm::confirm(&mut findings, grounds, trial);
         let advice = recommend::advise(Grounds {
             sources,
             symptoms: &symptoms,
@@ -350,6 +348,7 @@ impl Report {
             logs,
             intervals: Intervals::of(rounds),
             system,
+            scraped: ScrapedReport::of(plan, rounds),
             histogram_error: RELATIVE_ERROR,
             histograms: json::save(&tally),
             batches: json::save_batches(&tally.batches),

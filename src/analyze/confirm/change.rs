@@ -135,7 +135,7 @@ pub fn rounds_of(plan: &Plan, wall: Nanos) -> Plan {
     plan.rounds = PAIRS;
     (plan.log, plan.digest, plan.confirm) = (false, false, false);
     plan.sla = Vec::new();
-    plan.scenario = None;
+    (plan.scenario, plan.scrape) = (None, None);
     if let Server::Stub(stub) = &mut plan.target.server {
         stub.server_log = None;
     }
