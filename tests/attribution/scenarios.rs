@@ -198,15 +198,6 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         )
     },
     Scenario {
-        also: &["accept-bound"],
-        ..stub(
-            "bursts of connections, a queue of one",
-            &["syn-retransmission", "accept-bound"],
-            "--server-cpus 0 --model single --service fixed:20ms --backlog 1",
-            "--rate 15/s --arrivals poisson -c 64 --keepalive off -d 10s",
-        )
-    },
-    Scenario {
         also: &["pool"],
         ..stub(
             "queue limit",

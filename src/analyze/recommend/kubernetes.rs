@@ -1,6 +1,6 @@
 //! What to write into a Kubernetes manifest: resources of what the server used at this load, probes of how long it took to
-//! start and to answer on its health paths. https://kubernetes.io/docs/concepts/configuration/liveness-readiness-startup-probes
-//! names the fields; times in them are whole seconds.
+//! start and to answer on its health paths. The fields are those of the Kubernetes documentation (*Liveness, Readiness, and
+//! Startup Probes*); times in them are whole seconds.
 
 use super::{Grounds, Recommendation};
 use crate::analyze::findings::Sources;
