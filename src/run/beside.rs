@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::memory::MemoryWatch;
-use super::{Running, StartLine};
+use super::Running;
+use super::start::StartLine;
 use crate::engine::Clock;
 use crate::facts::HelperReport;
 use crate::facts::system::System;

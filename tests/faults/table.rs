@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use super::trial::{ALL, Mode, Trial, Tried};
-use super::{host, peers};
+use super::{host, peers, scarce};
 use crate::support::{ENGINES, long, skipped};
 
 /// A row.
@@ -39,8 +39,8 @@ const fn once(mut fault: Fault) -> Fault {
     fault
 }
 
-/// In the order of the list; the number of a row is its place.
-const FAULTS: [Fault; 42] = [
+/// In the order of the list; the number of a row is its place. The last three are parts of the list's 32 and 36.
+const FAULTS: [Fault; 45] = [
     row("connect refused", "a port nobody listens on", "`connect-refused`", "1", peers::refused),
     row(
         "SYN unanswered",
@@ -204,10 +204,16 @@ const FAULTS: [Fault; 42] = [
         host::moved,
     ),
     row("noisy neighbour", "`nice -20` spins on our processor", "200; not VALID", "0", host::noisy_neighbour),
-    row("little memory", "cgroup of 256 MiB for client and server", "200", "0", host::little_memory),
+    row(
+        "little memory",
+        "cgroup of 256 MiB for client and server; a server that leaks is killed",
+        "200; 200, then `connect-refused`: `server-died` finds it",
+        "0",
+        scarce::little_memory,
+    ),
     row(
         "names",
-        "own /etc/hosts: unknown; first address dead; changed in the middle",
+        "own /etc/hosts: unknown; first address (IPv6) dead; changed in the middle",
         "an error before any load; 200 from the other; 200 (resolved once)",
         "1, 0",
         host::names,
@@ -262,6 +268,27 @@ const FAULTS: [Fault; 42] = [
         "`clock-resolution` finds it",
         "0",
         host::coarse_clock,
+    ),
+    row(
+        "few addresses",
+        "`ulimit -v` of 40 MiB to 2 GiB; `prlimit --as` in the middle",
+        "an error before any load, or 200; 200, the report made with a reserve",
+        "1, 0",
+        scarce::few_addresses,
+    ),
+    row(
+        "few threads",
+        "cgroup with room for 1 to 4 threads",
+        "an error before any load",
+        "1",
+        scarce::few_threads,
+    ),
+    row(
+        "completion queue full",
+        "5 000 connects and 5 000 requests at once in one thread; the queue has room for 4 096",
+        "200; the report counts the overflows (uring)",
+        "0",
+        scarce::many_completions,
     ),
 ];
 
@@ -329,8 +356,8 @@ fn faults_30_to_36() {
 }
 
 #[test]
-fn faults_37_to_42() {
-    try_rows_if_long(37..=42);
+fn faults_37_to_45() {
+    try_rows_if_long(37..=45);
 }
 
 /// The table of the document is this one. HAIRSPRING_UPDATE_GOLDEN=1 writes it.
