@@ -401,6 +401,6 @@ pub(super) fn wrong_answer(trial: Trial) -> Tried {
     let comparison = scratch.json("results/comparison.json");
     let invalid = ["baseline", "optimized"].map(|side| comparison[side]["validity"]["verdict"] == "invalid");
     assert_eq!(finished.code(), if invalid.contains(&true) { 3 } else { 2 }, "{finished}");
-    assert!(finished.stdout.contains("differ"), "{finished}");
+    assert!(finished.stdout.contains("ANSWERS DIFFER: 8 of 8"), "{finished}");
     Ok(())
 }

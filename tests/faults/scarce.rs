@@ -39,14 +39,14 @@ pub(super) fn little_memory(trial: Trial) -> Tried {
     let (cgroup, scratch) = (Cgroup::new("memory", "memory.limit_in_bytes", "256M")?, Scratch::new("little"));
     let command = trial.command(&scratch, "--stub pool", "--service fixed:0ms -n 400 -c 8");
     Ran::check(&scratch, command.under(cgroup.wrapper(&scratch)).run(), 0).only(&["200"]);
-    // the larger of the two is the one that the kernel ends
-    let (cgroup, scratch) = (Cgroup::new("memory", "memory.limit_in_bytes", "128M")?, Scratch::new("oom"));
-    let flags = format!("--service fixed:1ms --leak-bytes 1000000 -d 2s -c 2 {}", trial.think());
-    let command = trial.command(&scratch, "--stub pool", &flags);
-    let ran = Ran::check(&scratch, command.under(cgroup.wrapper(&scratch)).run(), 0);
+    let (cgroup, scratch) = (Cgroup::new("memory", "memory.limit_in_bytes", "64M")?, Scratch::new("oom"));
+    let mut stub = Stub::start(&scratch, "--model pool --service fixed:1ms --leak-bytes 1000000");
+    std::fs::write(cgroup.0.join("cgroup.procs"), stub.process().pid().to_string()).unwrap();
+    let flags = format!("--body x -d 2s -c 2 {}", trial.think());
+    let ran = Ran::check(&scratch, trial.command(&scratch, &stub.url(), &flags).run(), 0);
     ran.only(&["200", "reset", "stale-keepalive", "no-response", "connect-refused"]);
     ran.some(&["200", "connect-refused"]);
-    assert!(ran.found("server-died"), "{}", ran.finished);
+    assert!(!stub.process().is_running(), "there was enough memory for the server");
     Ok(())
 }
 
@@ -79,7 +79,8 @@ pub(super) fn few_addresses(trial: Trial) -> Tried {
         refusals.push(refused(&scratch, &server, finished, "memory"));
     }
     assert!(refusals[0], "40 MiB are enough, so nothing was tried");
-    assert!(refusals.is_sorted_by(|less, more| less >= more) && !refusals[6], "{refusals:?}");
+    // in between, it depends on how many threads get an arena of their own from the C library before there is no room
+    assert!(!refusals[6], "{refusals:?}");
     let (scratch, server) = (Scratch::new("no-more"), Scripted::answering(|_| ok("x")));
     let flags = format!("-d 900ms -c 2 --threads 1 {}", trial.think());
     // one arena: others would have addresses of their own in reserve
@@ -123,6 +124,9 @@ pub(super) fn many_completions(trial: Trial) -> Tried {
     ran.only(&["200"]);
     let threads = ran.report["rounds"][0]["threads"].as_array().unwrap();
     let overflows: u64 = threads.iter().map(|thread| thread["engine"]["overflows"].as_u64().unwrap()).sum();
-    assert_eq!(overflows > 0, trial.is_uring(), "{overflows} overflows: {}", ran.finished);
+    // a connection for each request: answers and farewells come between the connects, which may then find room
+    let sure = trial.mode != Mode::Off;
+    assert!(overflows > 0 || !trial.is_uring() || !sure, "nothing overflowed: {}", ran.finished);
+    assert!(overflows == 0 || trial.is_uring(), "{overflows} overflows: {}", ran.finished);
     Ok(())
 }

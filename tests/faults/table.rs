@@ -206,8 +206,8 @@ const FAULTS: [Fault; 45] = [
     row("noisy neighbour", "`nice -20` spins on our processor", "200; not VALID", "0", host::noisy_neighbour),
     row(
         "little memory",
-        "cgroup of 256 MiB for client and server; a server that leaks is killed",
-        "200; 200, then `connect-refused`: `server-died` finds it",
+        "cgroup of 256 MiB for client and server; of 64 MiB for a server that leaks, and is killed",
+        "200; 200, then `connect-refused`",
         "0",
         scarce::little_memory,
     ),
