@@ -226,8 +226,8 @@ fn measure(
         let helpers: Vec<_> = [main, merging].into_iter().chain(watching).collect();
         io::Result::Ok((results, probed, beside, system.flatten(), helpers))
     });
-    let (results, probed, beside, system, helpers) =
-        gathered.map_err(|source| RunError::Instrument { what: "a client thread cannot be started", source })?;
+    let (results, probed, beside, system, helpers) = gathered
+        .map_err(|source| RunError::Instrument { what: "a client thread cannot be started", source })?;
     let ended = Monotonic.now();
     let t0 = start.t0();
     let mut recorded = Recorded::default();
@@ -355,7 +355,11 @@ impl Job<'_> {
             .expecting(offer.expected());
         let t0 = start.wait(prepared.is_ok());
         let (mut engine, mut driver) = prepared?;
-        let Some(t0) = t0 else { return Err(io::Error::other("another could not start, or there is too little memory for a report")) };
+        let Some(t0) = t0 else {
+            return Err(io::Error::other(
+                "another could not start, or there is too little memory for a report",
+            ));
+        };
         if let Some(slices) = ports.slices {
             recorder.slice(slices, t0);
         }

@@ -142,9 +142,12 @@ fn heading(text: &mut String, report: &Report) {
 
 /// What the name in the URL stood for: it is looked up once, before the load.
 fn resolved(report: &Report) -> String {
-    let (Some(url), Some(round)) = (&report.plan.target.url, report.rounds.first()) else { return String::new() };
+    let (Some(url), Some(round)) = (&report.plan.target.url, report.rounds.first()) else {
+        return String::new();
+    };
     let literal = [format!("{}:{}", url.host, url.port), format!("[{}]:{}", url.host, url.port)];
-    let is_name = !round.addresses.is_empty() && !round.addresses.iter().any(|address| literal.contains(address));
+    let is_name =
+        !round.addresses.is_empty() && !round.addresses.iter().any(|address| literal.contains(address));
     if is_name { format!(" ({})", round.addresses.join(", ")) } else { String::new() }
 }
 

@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::memory::MemoryWatch;
 use super::Running;
+use super::memory::MemoryWatch;
 use super::start::StartLine;
 use crate::engine::Clock;
 use crate::facts::HelperReport;

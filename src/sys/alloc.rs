@@ -16,7 +16,8 @@ const RESERVE: Layout = match Layout::from_size_align(48 << 20, 16) {
     Err(_) => panic!("a power of two"),
 };
 static RESERVED: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
-const SHORT: &[u8] = b"hairspring: there is no more memory (ulimit -v?): the run goes on with the reserve for its report\n";
+const SHORT: &[u8] =
+    b"hairspring: there is no more memory (ulimit -v?): the run goes on with the reserve for its report\n";
 const GONE: &[u8] = b"hairspring: out of memory: raise the limit (ulimit -v), or use fewer connections, --no-log, --monitor-interval off\n";
 
 thread_local! {

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::machine::Tmpfs;
 use super::trial::{Mode, Ran, Trial, Tried, under_way};
-use crate::support::{Network, Scratch, Scripted, check_report, has, ok};
+use crate::support::{Network, Scratch, Scripted, check_report, eventually, has, ok};
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
 
@@ -87,7 +87,7 @@ pub(super) fn narrow_path(trial: Trial) -> Tried {
     let tiny = "for x in rmem wmem; do echo 4096 4096 4096 > /proc/sys/net/ipv4/tcp_$x; done";
     let line = "ip link set lo mtu 1500; tc qdisc add dev lo root tbf rate 1mbit burst 3kb";
     for (setup, n, bytes) in [
-        (tiny.to_owned(), 4, 100_000),
+        (tiny.to_owned(), 4, 40_000),
         (format!("{line} latency 2s"), 2, 12_000),
         // what does not fit into the queue is lost and has to be sent again
         (format!("{line} limit 6kb"), 2, 8_000),
@@ -96,8 +96,10 @@ pub(super) fn narrow_path(trial: Trial) -> Tried {
             let scratch = Scratch::new("narrow");
             scratch.write("body", vec![b'b'; bytes]);
             let rate = if trial.mode == Mode::Open { "--rate 20/s" } else { "" };
-            let flags = format!("--service fixed:0ms --payload-bytes {bytes} --body-file body -n {n} -c 2 {rate}");
-            let command = trial.with_load(&scratch, "--stub pool", &flags);
+            let flags =
+                format!("--service fixed:0ms --payload-bytes {bytes} --body-file body -n {n} -c 2 {rate}");
+            // a window of a page is opened by timers of the kernel
+            let command = trial.with_load(&scratch, "--stub pool", &flags).deadline(Duration::from_secs(50));
             Ran::check(&scratch, command.run(), 0).only(&["200"]);
         });
     }
@@ -152,7 +154,8 @@ pub(super) fn signals(trial: Trial) -> Tried {
         let (scratch, server) = (Scratch::new("signal"), slow(5));
         let flags = "-n 50000 -c 4 --sla p95<=10s";
         let mut running = trial.command(&scratch, &server.url("/"), flags).start();
-        under_way(&scratch, &mut running, MS(150));
+        under_way(&scratch, &mut running, MS(50));
+        assert!(eventually(MS(10_000), || server.heard().len() >= 8), "no requests: {}", running.stderr());
         signals.iter().for_each(|signal| running.signal(*signal));
         let ran = Ran::check(&scratch, running.wait(), 130);
         ran.only(&["200", "unsent"]).some(&["200", "unsent"]);
@@ -343,7 +346,12 @@ pub(super) fn interrupted_calls(trial: Trial) -> Tried {
         ["recvfrom:error=EINTR:when=1+2", "sendto:error=EINTR:when=1+2", "epoll_pwait2:error=EINTR:when=1+2"];
     injected(trial, &answering(), "-n 40", &storm).only(&["200"]);
     // An edge is told once: what is not read then waits for more, or for the timeout.
-    let ran = injected(trial, &answering(), "-n 10 --timeout 300ms --drain 5s", &["recvfrom:error=EAGAIN:when=5+7"]);
+    let ran = injected(
+        trial,
+        &answering(),
+        "-n 10 --timeout 300ms --drain 5s",
+        &["recvfrom:error=EAGAIN:when=5+7"],
+    );
     ran.only(&["200", "timeout"]).some(&["200"]);
     Ok(())
 }

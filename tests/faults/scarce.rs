@@ -92,7 +92,11 @@ pub(super) fn few_addresses(trial: Trial) -> Tried {
     assert!(status.unwrap().success());
     let ran = Ran::check(&scratch, running.wait(), 0);
     ran.only(&["200"]);
-    assert!(ran.finished.stderr.contains("there is no more memory"), "the limit was not felt: {}", ran.finished);
+    assert!(
+        ran.finished.stderr.contains("there is no more memory"),
+        "the limit was not felt: {}",
+        ran.finished
+    );
     Ok(())
 }
 

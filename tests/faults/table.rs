@@ -21,6 +21,8 @@ struct Fault {
     modes: &'static [Mode],
     /// Not a matter of the engine.
     once: bool,
+    /// It takes so much of the machine that other tests would suffer: tried in the long form only.
+    heavy: bool,
     attempt: fn(Trial) -> Tried,
 }
 
@@ -31,11 +33,16 @@ const fn row(
     exit: &'static str,
     attempt: fn(Trial) -> Tried,
 ) -> Fault {
-    Fault { name, injection, expected, exit, modes: ALL, once: false, attempt }
+    Fault { name, injection, expected, exit, modes: ALL, once: false, heavy: false, attempt }
 }
 
 const fn once(mut fault: Fault) -> Fault {
     fault.once = true;
+    fault
+}
+
+const fn heavy(mut fault: Fault) -> Fault {
+    fault.heavy = true;
     fault
 }
 
@@ -203,7 +210,13 @@ const FAULTS: [Fault; 45] = [
         "3",
         host::moved,
     ),
-    row("noisy neighbour", "`nice -20` spins on our processor", "200; not VALID", "0", host::noisy_neighbour),
+    heavy(row(
+        "noisy neighbour",
+        "`nice -20` spins on our processor",
+        "200; not VALID",
+        "0",
+        host::noisy_neighbour,
+    )),
     row(
         "little memory",
         "cgroup of 256 MiB for client and server; of 64 MiB for a server that leaks, and is killed",
@@ -247,7 +260,7 @@ const FAULTS: [Fault; 45] = [
         "0",
         peers::short_backlog,
     ),
-    row("many connections", "1 000 (9 000 in the long form)", "200", "0", peers::many_connections),
+    heavy(row("many connections", "9 000", "200", "0", peers::many_connections)),
     once(row(
         "bad usage",
         "zero, absurd or contradictory values, CRLF in a field",
@@ -283,13 +296,13 @@ const FAULTS: [Fault; 45] = [
         "1",
         scarce::few_threads,
     ),
-    row(
+    heavy(row(
         "completion queue full",
         "5 000 connects and 5 000 requests at once in one thread; the queue has room for 4 096",
         "200; the report counts the overflows (uring)",
         "0",
         scarce::many_completions,
-    ),
+    )),
 ];
 
 impl Fault {
@@ -306,6 +319,10 @@ fn try_rows(rows: std::ops::RangeInclusive<usize>) {
     let mut broken = Vec::new();
     for number in rows.filter(|number| only.is_none_or(|only| only == *number)) {
         let fault = &FAULTS[number - 1];
+        if fault.heavy && !long() {
+            skipped(&format!("fault {number} {}: only with HAIRSPRING_LONG=1", fault.name));
+            continue;
+        }
         for trial in fault.trials() {
             let label = format!("{number} {}, {}, {}", fault.name, trial.engine, trial.mode.name());
             match catch_unwind(AssertUnwindSafe(|| (fault.attempt)(trial))) {
@@ -319,15 +336,6 @@ fn try_rows(rows: std::ops::RangeInclusive<usize>) {
         }
     }
     assert!(broken.is_empty(), "these do not hold:\n{}", broken.join("\n"));
-}
-
-/// Not seen green all together on a busy machine: docs/RELIABILITY.md.
-fn try_rows_if_long(rows: std::ops::RangeInclusive<usize>) {
-    if long() {
-        try_rows(rows);
-    } else {
-        skipped(&format!("faults {} to {}: only with HAIRSPRING_LONG=1", rows.start(), rows.end()));
-    }
 }
 
 #[test]
@@ -347,17 +355,17 @@ fn faults_17_to_22() {
 
 #[test]
 fn faults_23_to_29() {
-    try_rows_if_long(23..=29);
+    try_rows(23..=29);
 }
 
 #[test]
 fn faults_30_to_36() {
-    try_rows_if_long(30..=36);
+    try_rows(30..=36);
 }
 
 #[test]
 fn faults_37_to_45() {
-    try_rows_if_long(37..=45);
+    try_rows(37..=45);
 }
 
 /// The table of the document is this one. HAIRSPRING_UPDATE_GOLDEN=1 writes it.
