@@ -14,9 +14,11 @@ use crate::record::OkStatuses;
 
 mod helpers;
 mod material;
+mod scrape;
 
 pub use helpers::Helpers;
 pub use material::{Material, Mix, MixRow, Outgoing};
+pub use scrape::{Scrape, ScrapeFrom};
 
 /// One target under one load.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -59,6 +61,9 @@ pub struct Plan {
     pub rounds: u32,
     /// The gate's rules, in canonical form.
     pub sla: Vec<String>,
+    /// The target's own metrics, where they were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scrape: Option<Scrape>,
     /// The preset it was made from, where one was named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scenario: Option<Scenario>,

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::engine::epoll::EpollEngine;
 use crate::engine::uring;
 use crate::engine::{Clock, Engine, Setup};
+use crate::facts::live::Live;
 use crate::facts::{ProbeFacts, Round, ServerFacts, ThreadReport};
 use crate::load::driver::{Driver, Keepalive, Settings};
 use crate::load::io::Stamps;
@@ -33,13 +34,14 @@ use crate::worker::{self, Wait};
 
 mod beside;
 mod memory;
+mod scraping;
 mod start;
 mod target;
 
-use beside::{Beside, monitor, watched};
+use beside::{Beside, monitor, readers, watched};
 use start::{StartLine, spawn};
-pub use target::stub_args;
-use target::{Running, answers, resolve, start_server, stats};
+use target::{Running, resolve, start_server, stats};
+pub use target::{look_up, stub_args};
 
 /// Why a round could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -73,20 +75,38 @@ pub enum RunError {
     },
 }
 
-/// Makes round `index` of `plan`. `material` is what the plan's files hold; `logs` has one port for each thread, or is empty;
-/// `server_output` is the file for what a started server prints.
+/// Where a round leaves what is not in its facts.
+#[derive(Debug)]
+pub struct Outlets<'a> {
+    /// One port for each thread, or none.
+    pub logs: Vec<LogPort>,
+    /// The file for what a started server prints.
+    pub server_output: &'a Path,
+    /// What is to be known of it while it is made.
+    pub live: Option<&'a Arc<Live>>,
+}
+
+/// Makes round `index` of `plan`. `material` is what the plan's files hold.
 pub fn round(
     plan: &Plan,
     index: u32,
     addresses: &[SocketAddr],
     material: &Material,
-    logs: Vec<LogPort>,
-    server_output: &Path,
+    outlets: Outlets<'_>,
     stop: &StopFlag,
 ) -> Result<Round, RunError> {
+    let server_output = outlets.server_output;
     let mut running = start_server(plan, index, addresses, server_output, stop)?;
     let steal_before = host::steal(&plan.client.cpus);
-    let mut measured = measure(plan, &running, index, material, logs, stop)?;
+    let live = outlets.live;
+    if let Some(live) = live {
+        live.begin_round(&plan.target.name, u64::from(plan.rounds));
+    }
+    let measured = measure(plan, &running, index, material, outlets, stop);
+    if let Some(live) = live {
+        live.end_round();
+    }
+    let mut measured = measured?;
     let steal_after = host::steal(&plan.client.cpus);
     measured.steal = steal_before.zip(steal_after).map(|(before, after)| after.saturating_sub(before));
     if let Some(process) = &mut running.process {
@@ -152,34 +172,23 @@ fn end(
     Ok(failed.then(|| format!("the stub ended with {status}; see {}", output.display())))
 }
 
-/// Before any load: the engine asked for is to be had; the addresses of a target that has a URL, resolved once; and nobody
-/// may answer yet where a command is to be started.
-pub fn look_up(plan: &Plan) -> Result<Vec<SocketAddr>, RunError> {
-    if plan.client.engine == EnginePlan::Uring {
-        uring::available().map_err(RunError::Engine)?;
-    }
-    let Some(url) = &plan.target.url else { return Ok(Vec::new()) };
-    let addresses = resolve(url)?;
-    if matches!(plan.target.server, Server::Command { .. }) && answers(url, &addresses) {
-        return Err(RunError::Occupied(url.to_string(), plan.target.name.clone()));
-    }
-    Ok(addresses)
-}
-
 fn measure(
     plan: &Plan,
     running: &Running,
     index: u32,
     material: &Material,
-    logs: Vec<LogPort>,
+    outlets: Outlets<'_>,
     stop: &StopFlag,
 ) -> Result<Round, RunError> {
+    let Outlets { logs, live, .. } = outlets;
     let threads = plan.client.cpus.len();
     let seed = mix(plan.seed, u64::from(index));
     let requests = Arc::new(material.table(&running.url, seed));
     let probe_plan = plan.client.probe.map(|probe| plan_of_probe(plan, probe));
-    let watched = plan.client.monitor.map(|monitor| watched(plan, running, monitor));
-    let everybody = threads + usize::from(probe_plan.is_some()) + usize::from(watched.is_some());
+    let watched = plan.client.monitor.map(|monitor| watched(plan, running, monitor, live));
+    let scraper = scraping::scraper(plan, running)?;
+    let beside_the_load = [probe_plan.is_some(), watched.is_some(), scraper.is_some()];
+    let everybody = threads + beside_the_load.iter().filter(|there| **there).count();
     let start = &StartLine::of(everybody);
     let job = |plan, thread, until| {
         let requests = Arc::clone(&requests);
@@ -188,11 +197,15 @@ fn measure(
     let mut logs = logs.into_iter();
     let (mut slices, merger) = slicing(plan.interval, threads);
     let load_over = &AtomicBool::new(false);
-    let beside = Beside::new(plan, running, merger);
+    let beside = Beside::new(plan, running, merger, live);
+    let readers_before = live.map(|live| live.readers());
     let gathered = std::thread::scope(|scope| {
         let begin = || {
             let watch = |watched| spawn(scope, "monitor", move || monitor(plan, watched, start, load_over));
             let monitoring = watched.as_ref().map(watch).transpose()?;
+            let ask =
+                |scraper| spawn(scope, "scrape", move || scraping::scraping(plan, scraper, start, load_over));
+            let scraping = scraper.as_ref().map(ask).transpose()?;
             let merging = spawn(scope, "slices", move || beside.until(load_over, plan))?;
             let worker = |thread| {
                 let ports = Ports { log: logs.next(), slices: slices.pop() };
@@ -205,9 +218,9 @@ fn measure(
                 spawn(scope, "probe", move || job.run(Ports { log: None, slices: None }, start))
             };
             let probing = probe_plan.as_ref().map(probe).transpose()?;
-            io::Result::Ok((monitoring, merging, workers, probing))
+            io::Result::Ok((monitoring, scraping, merging, workers, probing))
         };
-        let (monitoring, merging, workers, probing) = begin().inspect_err(|_| {
+        let (monitoring, scraping, merging, workers, probing) = begin().inspect_err(|_| {
             // Those that were started do not wait for the one that was not.
             start.abandon();
             load_over.store(true, Ordering::Release);
@@ -219,16 +232,19 @@ fn measure(
         merging.thread().unpark();
         let main = main.end();
         monitoring.iter().for_each(|monitoring| monitoring.thread().unpark());
+        scraping.iter().for_each(|scraping| scraping.thread().unpark());
         let (system, watching) = monitoring.map(|monitoring| unwound(monitoring.join())).unzip();
+        let (scraped, asking) = scraping.map(|scraping| unwound(scraping.join())).unzip();
         let (beside, merging) = unwound(merging.join());
         let probed = probing.map(|probing| unwound(probing.join()));
         let results: Vec<_> = joined.into_iter().map(unwound).collect();
-        let helpers: Vec<_> = [main, merging].into_iter().chain(watching).collect();
-        io::Result::Ok((results, probed, beside, system.flatten(), helpers))
+        let helpers: Vec<_> = [main, merging].into_iter().chain(watching).chain(asking).collect();
+        io::Result::Ok((results, probed, beside, system.flatten(), scraped.flatten(), helpers))
     });
-    let (results, probed, beside, system, helpers) = gathered
+    let (results, probed, beside, system, scraped, mut helpers) = gathered
         .map_err(|source| RunError::Instrument { what: "a client thread cannot be started", source })?;
     let ended = Monotonic.now();
+    helpers.extend(live.zip(readers_before).map(|(live, before)| readers(plan, live, before)));
     let t0 = start.t0();
     let mut recorded = Recorded::default();
     let mut reports = Vec::with_capacity(threads);
@@ -259,6 +275,7 @@ fn measure(
         wall: ended.saturating_sub(t0),
         steal: None,
         system,
+        scraped,
         interrupted: stop.count() > 0 || cut_short,
         server_survived: None,
         server_failure: None,

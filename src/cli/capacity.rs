@@ -107,6 +107,7 @@ impl CapacityArgs {
 
     fn refuse_what_is_chosen_here(&self) -> Result<(), CliError> {
         let load = &self.common.load;
+        let metrics = self.common.tool.metrics.given();
         let given = [
             ("--rate", load.rate.is_some()),
             ("--stages", load.stages.is_some()),
@@ -118,9 +119,13 @@ impl CapacityArgs {
             ("--against", self.common.tool.against.against.is_some()),
             ("--summary", self.common.tool.handouts.summary.is_some()),
             ("--junit", self.common.tool.handouts.junit.is_some()),
+            (metrics.unwrap_or_default(), metrics.is_some()),
             ("--warmup with a number of requests", load.warmup.is_some_and(|warmup| warmup.time.is_none())),
         ];
         match given.iter().find(|(_, given)| *given) {
+            Some((flag, _)) if metrics == Some(*flag) => {
+                usage(format!("{flag}: capacity does not know it; use it with run"))
+            }
             Some((flag @ ("--against" | "--summary" | "--junit"), _)) => {
                 usage(format!("{flag}: capacity does not know it; capacity.json has what it found"))
             }

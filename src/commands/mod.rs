@@ -2,11 +2,13 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use hairspring::analyze::gate::SlaVerdict;
 use hairspring::analyze::validity::Verdict;
 use hairspring::cli::{CliError, OnInconclusive};
 use hairspring::facts::Round;
+use hairspring::facts::live::Live;
 use hairspring::output::{LogWriter, OutDir, OutputError};
 use hairspring::plan::{Material, Plan, Server};
 use hairspring::record::Distribution;
@@ -25,6 +27,7 @@ pub(crate) mod compare;
 pub(crate) mod gate;
 mod handouts;
 mod material;
+mod metrics;
 pub(crate) mod presets;
 pub(crate) mod run;
 pub(crate) mod suite;
@@ -128,6 +131,8 @@ pub(crate) struct Series {
     material: Material,
     log: LogFile,
     failures: Vec<String>,
+    /// Who is told while it is measured.
+    live: Option<Arc<Live>>,
 }
 
 impl Series {
@@ -146,6 +151,7 @@ impl Series {
         Ok(Self {
             addresses: measuring::look_up(&plan)?,
             failures: Vec::new(),
+            live: None,
             log: LogFile { file, rows: 0, lost: 0, error: None },
             plan,
             rounds: Vec::new(),
@@ -172,8 +178,8 @@ impl Series {
             false => (None, Vec::new()),
         };
         let output = dir.file(&format!("{}.server.txt", self.plan.target.name));
-        let mut result =
-            measuring::round(&self.plan, index, &self.addresses, &self.material, ports, &output, stop);
+        let outlets = measuring::Outlets { logs: ports, server_output: &output, live: self.live.as_ref() };
+        let mut result = measuring::round(&self.plan, index, &self.addresses, &self.material, outlets, stop);
         if let Some(writer) = writer {
             let (outcome, helper) = writer.finish();
             self.log.rows += outcome.rows;

@@ -10,6 +10,7 @@ mod instrument;
 mod models;
 mod ranking;
 mod scenario;
+mod scraped;
 mod suite;
 mod system;
 mod trend;
@@ -77,6 +78,7 @@ pub fn run(report: &Report) -> String {
     models::theory(&mut text, report.theory.as_ref());
     models::diagnosis(&mut text, report.diagnosis.as_ref());
     system::system(&mut text, report);
+    scraped::scraped(&mut text, report);
     instrument(&mut text, report);
     validity(&mut text, "validity", &report.validity);
     sla(&mut text, "SLA", &report.sla);

@@ -13,6 +13,7 @@ use crate::clock;
 use crate::evidence::{Arrival, Record};
 use crate::history::Begun;
 use crate::http::{Head, Method, Request, RequestId};
+use crate::metrics;
 use crate::shared::Shared;
 use crate::work;
 
@@ -63,6 +64,7 @@ pub(crate) fn route(shared: &Shared, request: Request, arrival: Arrival) -> Rout
     let answer = match path.as_str() {
         "*" => Answer::json(200, &json!({})).with("Allow", "GET, HEAD, POST, OPTIONS"),
         STATS => Answer::json(200, &shared.counts()),
+        METRICS => Answer::text(metrics::CONTENT_TYPE, metrics::render(&shared.counts(), shared.started)),
         "/health/startup" | "/health/ready" if shared.history.not_ready_for().is_some() => {
             Answer::error(503, STARTING)
         }
@@ -75,7 +77,7 @@ pub(crate) fn route(shared: &Shared, request: Request, arrival: Arrival) -> Rout
 pub(crate) fn refuse(head: &Head) -> Option<Answer> {
     let allow = match head.path.as_str() {
         INFER => "POST",
-        "/health/live" | "/health/ready" | "/health/startup" | STATS => "GET, HEAD",
+        "/health/live" | "/health/ready" | "/health/startup" | STATS | METRICS => "GET, HEAD",
         "*" => "OPTIONS",
         _ => "",
     };
@@ -96,10 +98,11 @@ pub(crate) fn refuse(head: &Head) -> Option<Answer> {
 pub(crate) fn infer(shared: &Shared, infer: Infer) -> Answer {
     shared.counters.in_flight.fetch_add(1, Ordering::Relaxed);
     let plan = &shared.plan;
-    let begun = Begun::now(plan.work);
     let key = infer.id.as_deref().unwrap_or("").as_bytes();
     let demand = plan.service.sample(plan.work_seed, key);
     let service = shared.history.service(demand, infer.known, infer.body.len());
+    let Arrival { received, read } = infer.arrival;
+    let begun = Begun::due(plan.work, service, received.unwrap_or(read));
     let content = Content {
         id: infer.id.as_deref(),
         body_digest: work::digest(&infer.body),
@@ -108,7 +111,7 @@ pub(crate) fn infer(shared: &Shared, infer: Infer) -> Answer {
     };
     let mut answer = echo(Answer::json(200, &content), infer.id.as_deref());
     shared.history.perform(plan.work, service, begun);
-    let ended = clock::now();
+    let ended = Begun::end();
     shared.counters.in_flight.fetch_sub(1, Ordering::Relaxed);
     let record = Record { started: Some(begun.at), ended: Some(ended), ..infer.record(200) };
     if let Some(timing) = record.server_timing() {
@@ -131,6 +134,7 @@ pub(crate) fn retry_after(status: u16, reason: &str, wait_ns: u64) -> Answer {
 
 const INFER: &str = "/v1/infer";
 const STATS: &str = "/stats";
+const METRICS: &str = "/metrics";
 const STARTING: &str = "the server is still starting";
 const SERVER_TIMING: &str = "Server-Timing";
 
