@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::{Running, StartLine};
+use super::Running;
+use super::start::StartLine;
 use crate::facts::live::Live;
 use crate::facts::system::System;
 use crate::facts::{HelperReport, ThreadTimes};
