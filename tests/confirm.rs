@@ -101,7 +101,8 @@ fn a_single_thread_is_confirmed_by_a_second_worker() {
         (&"single-thread".into(), &"workers".into())
     );
     let expected = intervention["expected"].as_f64().unwrap();
-    assert!((expected + 0.5).abs() < 0.02, "half of the time: {intervention}");
+    // half of the time, but for the first wave, which is a greater part of the slower rounds
+    assert!((-0.51..-0.45).contains(&expected), "{intervention}");
     assert_eq!(confirmation["verdict"], "confirmed", "{finished}");
     assert_eq!(confirmation["trial"]["order"].as_array().unwrap().len(), PAIRS as usize);
     assert_eq!(word(&report, "findings", "single-thread"), Some("confirmed"), "{finished}");
