@@ -11,6 +11,7 @@ use crate::load::io::EngineAccount;
 use crate::load::time::Nanos;
 use crate::record::{Distribution, Recorded};
 
+pub mod alerts;
 pub mod system;
 
 /// The machine a run was made on. What could not be read is `None`.
@@ -172,6 +173,8 @@ pub struct Round {
     pub server_failure: Option<String>,
     /// What was seen of it from outside.
     pub server_facts: ServerFacts,
+    /// What was raised in it.
+    pub alerts: alerts::RoundAlerts,
 }
 
 /// What was seen of a server that hairspring started, from outside.

@@ -1,12 +1,15 @@
 //! I/O: the folder of results. Whole files appear at once (temporary name, then rename); the per-request
-//! log is written by a thread of its own (`log`) and appears when its round is over.
+//! log is written by a thread of its own (`log`) and appears when its round is over; the commands that alerts are told to
+//! run from another (`hook`).
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+mod hook;
 mod log;
 
+pub use hook::{AlertHook, AlertPort, AlertSource};
 pub use log::{LogOutcome, LogWriter};
 
 /// Marks a folder as one of ours, so that no other is ever renamed.

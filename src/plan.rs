@@ -12,9 +12,11 @@ use crate::load::time::Nanos;
 use crate::preset::Scenario;
 use crate::record::OkStatuses;
 
+mod alerts;
 mod helpers;
 mod material;
 
+pub use alerts::Alerts;
 pub use helpers::Helpers;
 pub use material::{Material, Mix, MixRow, Outgoing};
 
@@ -59,6 +61,9 @@ pub struct Plan {
     pub rounds: u32,
     /// The gate's rules, in canonical form.
     pub sla: Vec<String>,
+    /// What is told of it.
+    #[serde(default)]
+    pub alerts: Alerts,
     /// The preset it was made from, where one was named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scenario: Option<Scenario>,

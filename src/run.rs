@@ -12,6 +12,7 @@ use std::sync::{Arc, Barrier};
 use crate::engine::epoll::EpollEngine;
 use crate::engine::uring;
 use crate::engine::{Clock, Engine, Setup};
+use crate::facts::alerts::{Alert, RoundAlerts};
 use crate::facts::{ProbeFacts, Round, ServerFacts, ThreadReport};
 use crate::load::driver::{Driver, Keepalive, Settings};
 use crate::load::io::Stamps;
@@ -75,20 +76,27 @@ pub enum RunError {
     },
 }
 
-/// Makes round `index` of `plan`. `material` is what the plan's files hold; `logs` has one port for each thread, or is empty;
-/// `server_output` is the file for what a started server prints.
+/// Where a round says what happens while it happens.
+pub struct Outlets<'a> {
+    /// Of the per-request log: one port for each thread, or none.
+    pub logs: Vec<LogPort>,
+    /// An alert has begun. Called on the monitor's thread, which must not wait.
+    pub alert: &'a (dyn Fn(&Alert) + Sync),
+}
+
+/// Makes round `index` of `plan`. `material` is what the plan's files hold; `server_output` is the file for what a started server prints.
 pub fn round(
     plan: &Plan,
     index: u32,
     addresses: &[SocketAddr],
     material: &Material,
-    logs: Vec<LogPort>,
+    outlets: Outlets<'_>,
     server_output: &Path,
     stop: &StopFlag,
 ) -> Result<Round, RunError> {
     let mut running = start_server(plan, index, addresses, server_output, stop)?;
     let steal_before = host::steal(&plan.client.cpus);
-    let mut measured = measure(plan, &running, index, material, logs, stop)?;
+    let mut measured = measure(plan, &running, index, material, outlets, stop)?;
     let steal_after = host::steal(&plan.client.cpus);
     measured.steal = steal_before.zip(steal_after).map(|(before, after)| after.saturating_sub(before));
     if let Some(process) = &mut running.process {
@@ -173,7 +181,7 @@ fn measure(
     running: &Running,
     index: u32,
     material: &Material,
-    logs: Vec<LogPort>,
+    outlets: Outlets<'_>,
     stop: &StopFlag,
 ) -> Result<Round, RunError> {
     let threads = plan.client.cpus.len();
@@ -188,7 +196,7 @@ fn measure(
         let requests = Arc::clone(&requests);
         Job { plan, running, thread, material, requests, seed, stop, until }
     };
-    let mut logs = logs.into_iter();
+    let (mut logs, alert) = (outlets.logs.into_iter(), outlets.alert);
     let (mut slices, merger) = slicing(plan.interval, threads);
     let load_over = AtomicBool::new(false);
     let beside = Beside::new(plan, running, merger);
@@ -197,7 +205,7 @@ fn measure(
             let (start, load_over) = (&start, &load_over);
             let spawned = std::thread::Builder::new()
                 .name("monitor".to_owned())
-                .spawn_scoped(scope, move || monitor(plan, watched, start, load_over));
+                .spawn_scoped(scope, move || monitor(plan, watched, start, load_over, alert));
             spawned.expect("a thread can be started")
         });
         let merging = std::thread::Builder::new()
@@ -275,6 +283,7 @@ fn measure(
             startup: running.startup,
             memory: beside.memory.map(|watch| watch.since(t0)).unwrap_or_default(),
         },
+        alerts: RoundAlerts::default(),
     })
 }
 

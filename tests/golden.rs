@@ -9,6 +9,7 @@ use hairspring::analyze::gate::{Rule, SlaVerdict};
 use hairspring::analyze::paired::Difference;
 use hairspring::analyze::validity::Verdict;
 use hairspring::cli::{CompareArgs, RunArgs};
+use hairspring::facts::alerts::RoundAlerts;
 use hairspring::facts::{
     ClockAccount, HelperReport, Host, Round, ServerFacts, ThreadReport, ThreadTimes, WorkerCounts,
 };
@@ -251,6 +252,7 @@ fn round_of(index: u32, recorded: Recorded) -> Round {
         server_survived: Some(true),
         server_failure: None,
         server_facts: ServerFacts::default(),
+        alerts: RoundAlerts::default(),
     }
 }
 

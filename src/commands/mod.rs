@@ -3,18 +3,19 @@
 use std::io::Write;
 use std::net::SocketAddr;
 
+use hairspring::analyze::alerts::{self, Baseline};
 use hairspring::analyze::gate::SlaVerdict;
 use hairspring::analyze::validity::Verdict;
 use hairspring::cli::{CliError, OnInconclusive};
 use hairspring::facts::Round;
-use hairspring::output::{LogWriter, OutDir, OutputError};
+use hairspring::output::{AlertHook, AlertPort, AlertSource, LogWriter, OutDir, OutputError};
 use hairspring::plan::{Material, Plan, Server};
 use hairspring::record::Distribution;
 use hairspring::report::csv::RowContext;
 use hairspring::report::hdr;
 use hairspring::report::json::Saved;
 use hairspring::report::{LogFile, Report};
-use hairspring::run::{self as measuring, RunError};
+use hairspring::run::{self as measuring, Outlets, RunError};
 use hairspring::sys::clock;
 use hairspring::sys::server::ServerError;
 use hairspring::sys::signal::StopFlag;
@@ -128,6 +129,8 @@ pub(crate) struct Series {
     material: Material,
     log: LogFile,
     failures: Vec<String>,
+    /// What its alerts compare with; none: its own start.
+    pub(crate) baseline: Baseline,
 }
 
 impl Series {
@@ -146,6 +149,7 @@ impl Series {
         Ok(Self {
             addresses: measuring::look_up(&plan)?,
             failures: Vec::new(),
+            baseline: Baseline::default(),
             log: LogFile { file, rows: 0, lost: 0, error: None },
             plan,
             rounds: Vec::new(),
@@ -169,8 +173,22 @@ impl Series {
             false => (None, Vec::new()),
         };
         let output = dir.file(&format!("{}.server.txt", self.plan.target.name));
+        let hook = self.hook(dir, index);
+        let alert = |alert: &_| hook.iter().for_each(|(_, port)| port.tell(alert));
+        let outlets = Outlets { logs: ports, alert: &alert };
         let mut result =
-            measuring::round(&self.plan, index, &self.addresses, &self.material, ports, &output, stop);
+            measuring::round(&self.plan, index, &self.addresses, &self.material, outlets, &output, stop);
+        if let Ok(round) = &mut result {
+            round.alerts = alerts::of_round(&self.plan, round, &self.baseline);
+            round.alerts.found.iter().filter(|found| !found.live).for_each(alert);
+        }
+        if let Some((hook, port)) = hook {
+            let (commands, helper) = hook.finish(port, || stop.count() >= 2);
+            if let Ok(round) = &mut result {
+                round.alerts.commands = Some(commands);
+                round.helpers.push(helper);
+            }
+        }
         if let Some(writer) = writer {
             let (outcome, helper) = writer.finish();
             self.log.rows += outcome.rows;
@@ -193,6 +211,13 @@ impl Series {
         self.rounds.push(round);
         self.positions.push(position);
         Ok(())
+    }
+
+    /// Who runs `--on-alert` in a round.
+    fn hook(&self, dir: &OutDir, round: u32) -> Option<(AlertHook, AlertPort)> {
+        let command = self.plan.alerts.command.as_ref()?;
+        let source = AlertSource { target: self.plan.target.name.clone(), round };
+        Some(AlertHook::start(command, source, dir, &self.plan.client.helpers.cpus))
     }
 
     /// Writes the distribution of response times in HdrHistogram's formats. True if a file could not be written.

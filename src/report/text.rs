@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+mod alerts;
 mod anatomy;
 mod capacity;
 mod comparison;
@@ -17,6 +18,7 @@ mod trend;
 pub use capacity::capacity;
 pub(super) use comparison::Answers;
 pub use comparison::comparison;
+pub(super) use alerts::in_short as alerts_in_short;
 use instrument::{engine, instrument, validity};
 
 pub use ranking::ranking;
@@ -77,6 +79,7 @@ pub fn run(report: &Report) -> String {
     models::theory(&mut text, report.theory.as_ref());
     models::diagnosis(&mut text, report.diagnosis.as_ref());
     system::system(&mut text, report);
+    alerts::alerts(&mut text, "", report);
     instrument(&mut text, report);
     validity(&mut text, "validity", &report.validity);
     sla(&mut text, "SLA", &report.sla);

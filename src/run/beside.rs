@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use super::memory::MemoryWatch;
 use super::{Running, StartLine};
+use crate::analyze::alerts::{self, LiveWatch};
 use crate::engine::Clock;
 use crate::facts::HelperReport;
+use crate::facts::alerts::Alert;
 use crate::facts::system::System;
 use crate::plan::{self, Plan, Server};
 use crate::record::SliceMerger;
@@ -58,15 +60,22 @@ pub(super) fn watched(plan: &Plan, running: &Running, monitor: plan::Monitor) ->
     }
 }
 
-/// From the start of the load on; nothing is seen of one that did not start.
+/// From the start of the load on; nothing is seen of one that did not start. `alert` is told of each alert that begins.
 pub(super) fn monitor(
     plan: &Plan,
     watched: &Watched,
     start: &StartLine,
     load_over: &AtomicBool,
+    alert: &dyn Fn(&Alert),
 ) -> (Option<System>, HelperReport) {
     let helper = Helper::begin("monitor", &plan.client.helpers.cpus);
     let monitor = Monitor::new(watched);
-    let seen = start.wait(true).map(|t0| monitor.watch(t0, load_over));
-    (seen, helper.account())
+    let mut watch = LiveWatch::new(&alerts::rules(plan));
+    let seen = start.wait(true).map(|t0| {
+        monitor.watch(t0, load_over, |sample| {
+            let begun = watch.observe(sample.from, sample.to, |metric| sample.value(metric));
+            begun.iter().for_each(alert);
+        })
+    });
+    (seen.map(|seen| System { alerts: watch.finish(), ..seen }), helper.account())
 }
