@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::stats::{Percentile, Quantile, ResponseTimes};
+use super::theory;
 use crate::facts::Round;
 use crate::facts::alerts::{Alert, Found, NotEvaluated, RoundAlerts};
 use crate::load::time::Nanos;
@@ -91,7 +92,10 @@ pub fn of_round(plan: &Plan, round: &Round, baseline: &Baseline) -> RoundAlerts 
     }
     let kept = Kept::of(round);
     let live = round.system.as_ref().map(|system| system.alerts.clone()).unwrap_or_default();
-    let (sliced, unclear) = slices::look(plan, round, &rules, baseline, &kept);
+    let capacity = theory::capacity_per_s(plan, &round.recorded.measured);
+    let slices = &round.recorded.slices;
+    let each = slices::each(slices.iter(), slices.interval(), kept.due());
+    let (sliced, unclear) = slices::look(&rules, baseline, each, capacity);
     let mut found = [live.alerts, sliced.alerts].concat();
     found.sort_by_key(|alert| alert.start_ns);
     for alert in &mut found {

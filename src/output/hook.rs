@@ -201,3 +201,85 @@ impl Runner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::time::Nanos;
+
+    fn alert(rule: &str) -> Alert {
+        Alert {
+            rule: rule.to_owned(),
+            start_ns: Nanos::from_millis(5),
+            end_ns: None,
+            value: Some(1.5),
+            limit: 1.0,
+            unit: "%".to_owned(),
+            against_ns: None,
+            live: true,
+            requests: None,
+        }
+    }
+
+    /// What a command comes to that is told of `n` alerts, and what it left in the folder.
+    fn told(command: &str, n: usize, hurry: bool) -> (Commands, String) {
+        static FOLDERS: AtomicU64 = AtomicU64::new(0);
+        let id = (std::process::id(), FOLDERS.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(format!("hairspring-hook-{}-{}", id.0, id.1));
+        let dir = OutDir::create(&path, b"{}").unwrap();
+        let source = AlertSource { target: "target".to_owned(), round: 3 };
+        let (hook, port) = AlertHook::start(command, source, &dir, &[]);
+        (0..n).for_each(|at| port.clone().tell(&alert(&format!("errors>{at}"))));
+        let began = Instant::now();
+        let (commands, helper) = hook.finish(port, || hurry && began.elapsed() > Duration::from_millis(300));
+        assert_eq!(helper.name, "alerts");
+        let output = std::fs::read_to_string(dir.file("target.alerts.txt")).unwrap_or_default();
+        std::fs::remove_dir_all(&path).unwrap();
+        (commands, output)
+    }
+
+    #[test]
+    fn every_alert_is_told_once_on_one_line() {
+        let (commands, output) = told("cat", 20, false);
+        assert_eq!(commands, Commands { succeeded: 20, ..Commands::default() });
+        let mut rules: Vec<String> = output
+            .lines()
+            .map(|line| {
+                let event: serde_json::Value = serde_json::from_str(line).unwrap();
+                assert_eq!((&event["round"], &event["start_ns"]), (&3.into(), &5_000_000.into()));
+                event["rule"].as_str().unwrap().to_owned()
+            })
+            .collect();
+        rules.sort_unstable();
+        let mut expected: Vec<String> = (0..20).map(|at| format!("errors>{at}")).collect();
+        expected.sort_unstable();
+        assert_eq!(rules, expected);
+    }
+
+    #[test]
+    fn a_command_need_not_read_and_may_fail() {
+        let (commands, _) = told("exit 7", 2, false);
+        assert_eq!((commands.succeeded, commands.failed), (0, 2));
+        assert!(commands.failures.iter().all(|how| how.contains("7")), "{commands:?}");
+        let (commands, _) = told("/no/such/program", 1, false);
+        assert_eq!(commands.failed, 1);
+    }
+
+    #[test]
+    fn what_hangs_is_killed_and_what_waits_for_it_is_counted() {
+        let began = Instant::now();
+        let (commands, _) = told("sleep 60 & sleep 61", 7, true);
+        assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
+        assert_eq!(commands.succeeded, 0);
+        assert_eq!(commands.failed + commands.untold, 7, "{commands:?}");
+        assert!(commands.failed > 0, "{commands:?}");
+        assert!(commands.failures.iter().all(|how| how.contains("killed")), "{commands:?}");
+    }
+
+    #[test]
+    fn too_many_at_once_are_counted_and_nobody_waits() {
+        let (commands, _) = told("sleep 0.05", 2 * WAITING_MAX, true);
+        assert!(commands.untold > 0, "{commands:?}");
+        assert_eq!(commands.succeeded + commands.failed + commands.untold, 2 * WAITING_MAX as u64);
+    }
+}

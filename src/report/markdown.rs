@@ -27,7 +27,8 @@ pub fn render(judged: &Judged<'_>) -> String {
     responses(&mut page, &judged.saved.reports());
     for report in judged.saved.reports() {
         if let Some(alerts) = text::alerts_in_short(report) {
-            let _ = writeln!(page, "- **alerts of {}**: {}", escaped(&report.plan.target.name), escaped(&alerts));
+            let _ =
+                writeln!(page, "- **alerts of {}**: {}", escaped(&report.plan.target.name), escaped(&alerts));
         }
     }
     let conclusion = match judged.saved {

@@ -15,10 +15,10 @@ mod suite;
 mod system;
 mod trend;
 
+pub(super) use alerts::in_short as alerts_in_short;
 pub use capacity::capacity;
 pub(super) use comparison::Answers;
 pub use comparison::comparison;
-pub(super) use alerts::in_short as alerts_in_short;
 use instrument::{engine, instrument, validity};
 
 pub use ranking::ranking;

@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn a_request_overlaps_from_when_it_was_due_until_its_answer() {
         let ms = Nanos::from_millis;
-        let passage = |seq, due, response: Option<u64>| Passage {
+        let passage = |seq, due: u64, response: Option<u64>| Passage {
             seq,
             intended: ms(1_000 + due),
             issued: ms(1_000 + due),

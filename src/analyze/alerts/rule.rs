@@ -225,7 +225,10 @@ mod tests {
         assert_eq!(named(&[]), DEFAULTS);
         assert_eq!(named(&["none"]), [""; 0]);
         assert_eq!(named(&["server.cpu>50%"]), ["server.cpu>50%"]);
-        assert_eq!(named(&["server.cpu>50%", "default", "errors > 10%"])[..2], ["server.cpu>50%", "server.cpu>80%"]);
+        assert_eq!(
+            named(&["server.cpu>50%", "default", "errors > 10%"])[..2],
+            ["server.cpu>50%", "server.cpu>80%"]
+        );
         assert_eq!(named(&["server.cpu>50%", "default", "errors > 10%"]).len(), 6, "each once");
         let error = chosen(&texts(&["none", "errors>1%"])).unwrap_err().to_string();
         assert!(error.contains("errors>1%"), "{error}");

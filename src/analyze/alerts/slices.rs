@@ -2,16 +2,12 @@
 
 use std::iter;
 
-use super::requests::Kept;
 use super::rule::AlertRule;
 use super::{Baseline, Watched};
 use crate::analyze::gate::{Limit, Metric, Rule};
 use crate::analyze::stats::Percentile;
-use crate::analyze::theory;
-use crate::facts::Round;
 use crate::facts::alerts::{Found, NotEvaluated};
 use crate::load::time::Nanos;
-use crate::plan::Plan;
 use crate::record::{Distribution, Interval};
 
 /// The start of the run, which a rise is measured against: its first slices in which requests ended.
@@ -20,7 +16,7 @@ const START: usize = 5;
 const REQUESTS_MIN: u64 = 20;
 
 /// One slice.
-struct Slice {
+pub(super) struct Slice {
     from: Nanos,
     to: Nanos,
     /// Measured requests that ended in it.
@@ -31,16 +27,13 @@ struct Slice {
     whole: bool,
 }
 
-/// What the slices of one round say of those of `rules` that are about them.
+/// What the slices of one round say of those of `rules` that are about them; `capacity` is in requests per second.
 pub(super) fn look(
-    plan: &Plan,
-    round: &Round,
     rules: &[AlertRule],
     baseline: &Baseline,
-    kept: &Kept,
+    mut slices: impl Iterator<Item = Slice>,
+    capacity: Result<f64, &'static str>,
 ) -> (Found, Vec<NotEvaluated>) {
-    let capacity = theory::capacity_per_s(plan, &round.recorded.measured);
-    let mut slices = each(round, kept.due());
     let start = start(&mut slices);
     let (mut found, mut not_evaluated) = (Found::default(), Vec::new());
     let mut watched = Vec::new();
@@ -131,20 +124,28 @@ impl Slice {
     }
 }
 
-/// Every slice from the first in which something ended to the last; `due` is when requests were due.
-fn each(round: &Round, due: Option<(Nanos, Nanos)>) -> impl Iterator<Item = Slice> {
-    let slices = &round.recorded.slices;
-    let length = slices.interval().0.max(1);
+/// Every slice from the first in which something ended to the last, of those in which something did; `due` is when requests
+/// were due.
+pub(super) fn each(
+    slices: impl Iterator<Item = Interval>,
+    length: Nanos,
+    due: Option<(Nanos, Nanos)>,
+) -> impl Iterator<Item = Slice> {
+    let length = length.0.max(1);
     let slice = move |index: u64, requests, responses| {
         let (from, to) = (Nanos(index * length), Nanos((index + 1) * length));
         let whole = due.is_some_and(|(first, last)| first <= from && to <= last);
         Slice { from, to, requests, responses, whole }
     };
     let mut next = None;
-    slices.iter().flat_map(move |Interval { start, requests, responses }| {
+    slices.flat_map(move |Interval { start, requests, responses }| {
         let index = start.0 / length;
         let empty = next.replace(index + 1).unwrap_or(index)..index;
-        empty.map(move |index| slice(index, 0, None)).chain(iter::once(slice(index, requests, Some(responses))))
+        empty.map(move |index| slice(index, 0, None)).chain(iter::once(slice(
+            index,
+            requests,
+            Some(responses),
+        )))
     })
 }
 
@@ -163,7 +164,8 @@ fn start(slices: &mut impl Iterator<Item = Slice>) -> Vec<Slice> {
 /// What a rise of `percentile` is measured against.
 fn against(percentile: Percentile, baseline: &Baseline, start: &[Slice]) -> Result<Nanos, String> {
     if let Some(of_baseline) = baseline.figure(percentile) {
-        return of_baseline.ok_or(format!("the baseline has no {percentile}: it falls among the unsuccessful"));
+        return of_baseline
+            .ok_or(format!("the baseline has no {percentile}: it falls among the unsuccessful"));
     }
     let (mut requests, mut responses) = (0, Distribution::default());
     for slice in start {
@@ -233,15 +235,91 @@ mod tests {
         assert_eq!(of("throughput<1/s", &edge), None, "part of it is not in the load");
     }
 
+    /// Slices of a second: so many requests, of which so many took so long; the others were not successful.
+    fn run(slices: &[(u64, u64, u64)]) -> Vec<Slice> {
+        let second = |(index, &(requests, successful, ms)): (usize, &(u64, u64, u64))| {
+            let (from, to) = (Nanos::from_secs(index as u64), Nanos::from_secs(index as u64 + 1));
+            Slice { from, to, ..slice(requests, &vec![ms; successful as usize]) }
+        };
+        slices.iter().enumerate().map(second).collect()
+    }
+
+    /// Rule, begin and end in seconds, whether there is a value; and what was not evaluated.
+    fn seen(
+        rules: &[&str],
+        slices: Vec<Slice>,
+    ) -> (Vec<(String, u64, Option<u64>, Option<f64>)>, Vec<String>) {
+        let rules: Vec<AlertRule> = rules.iter().map(|rule| rule.parse().unwrap()).collect();
+        let (found, not_evaluated) = look(&rules, &Baseline::default(), slices.into_iter(), Ok(100.0));
+        let seconds = |time: Nanos| time.0 / 1_000_000_000;
+        let told = found.alerts.into_iter().map(|alert| {
+            assert!(!alert.live && alert.requests.is_none());
+            (alert.rule, seconds(alert.start_ns), alert.end_ns.map(seconds), alert.value.map(f64::round))
+        });
+        (told.collect(), not_evaluated.into_iter().map(|not| not.rule).collect())
+    }
+
+    const CALM: (u64, u64, u64) = (40, 40, 10);
+
     #[test]
-    fn the_start_is_what_a_rise_is_measured_against() {
-        let mut slices = [0, 20, 20, 0, 20, 20, 20, 20].map(|n| slice(n, &vec![n; n as usize])).into_iter();
-        let start = start(&mut slices);
-        assert_eq!((start.len(), slices.len()), (7, 1));
+    fn a_rise_is_measured_against_the_start_and_must_last() {
+        let slow = (40, 40, 20);
+        let rises = |slices: &[(u64, u64, u64)]| seen(&["p95>+50%"], run(slices));
+        let start = [CALM; 5];
+        assert_eq!(rises(&[&start[..], &[slow, slow, CALM, CALM]].concat()), (vec![], vec![]));
+        let (told, _) = rises(&[&start[..], &[slow, slow, slow, CALM, CALM, CALM, CALM]].concat());
+        assert_eq!(told, [("p95>+50%".to_owned(), 5, Some(8), Some(100.0))]);
+        let (told, _) = rises(&[&start[..], &[slow, slow, slow, CALM]].concat());
+        assert_eq!(told[0].2, None, "three slices end it, as three begin it");
+        // what falls among the unsuccessful has no value, and is beyond every limit
+        let (told, _) = rises(&[&start[..], &[(40, 20, 10); 3]].concat());
+        assert_eq!(told, [("p95>+50%".to_owned(), 5, None, None)]);
+        // a start of its own that is too short, or bad, is nothing to compare with
+        assert_eq!(rises(&[CALM; 7]), (vec![], vec!["p95>+50%".to_owned()]));
+        assert_eq!(rises(&[(40, 20, 10); 9]), (vec![], vec!["p95>+50%".to_owned()]));
+    }
+
+    #[test]
+    fn a_baseline_takes_the_place_of_the_start() {
         let p95 = Percentile::P95;
-        assert_eq!(against(p95, &Baseline::default(), &start), Ok(Nanos::from_millis(20)));
-        let refused = against(p95, &Baseline::default(), &[slice(40, &[1; 20])]).unwrap_err();
-        assert!(refused.contains("among the unsuccessful"), "{refused}");
-        assert!(against(p95, &Baseline::default(), &[]).unwrap_err().contains("too few"));
+        let baseline = |value: Option<u64>| Baseline([(p95, value.map(Nanos::from_millis))].into());
+        let look = |baseline| {
+            let (found, not) =
+                look(&["p95>+50%".parse().unwrap()], &baseline, run(&[CALM; 4]).into_iter(), Ok(1.0));
+            (found.alerts.len(), found.alerts.first().and_then(|alert| alert.against_ns), not.len())
+        };
+        assert_eq!(look(baseline(Some(5))), (1, Some(Nanos::from_millis(5)), 0));
+        assert_eq!(look(baseline(Some(9))), (0, None, 0));
+        assert_eq!(look(baseline(None)), (0, None, 1));
+    }
+
+    #[test]
+    fn shares_rates_and_the_capacity_are_seen_in_one_slice() {
+        let slices = [CALM, (40, 30, 10), CALM, (95, 95, 10), (0, 0, 0), CALM];
+        let (told, not) = seen(&["errors>10%", "throughput<35/s", "capacity>90%", "p50>1h"], run(&slices));
+        // slices of a second, 100/s are all it can do
+        let expected = [
+            ("errors>10%", 1, Some(2), 25.0),
+            ("throughput<35/s", 1, Some(2), 30.0),
+            ("throughput<35/s", 4, Some(5), 0.0),
+            ("capacity>90%", 3, Some(4), 95.0),
+        ];
+        let expected: Vec<_> = expected.map(|(rule, a, b, v)| (rule.to_owned(), a, b, Some(v))).into();
+        assert_eq!((told, not), (expected, vec![]));
+        let (told, not) = seen(&["errors>10%", "capacity>90%"], run(&[(5, 0, 0); 3]));
+        assert_eq!((told, not), (vec![], vec!["errors>10%".to_owned()]), "too few to have a share");
+    }
+
+    #[test]
+    fn times_in_which_nothing_ended_are_slices_too() {
+        let ended = |second| Interval {
+            start: Nanos::from_secs(second),
+            requests: 1,
+            responses: Distribution::default(),
+        };
+        let due = Some((Nanos::from_secs(2), Nanos::from_secs(5)));
+        let slices = each([2, 5].map(ended).into_iter(), Nanos::from_secs(1), due);
+        let told: Vec<_> = slices.map(|s| (s.from.0 / 1_000_000_000, s.requests, s.whole)).collect();
+        assert_eq!(told, [(2, 1, true), (3, 0, true), (4, 0, true), (5, 1, false)]);
     }
 }

@@ -45,7 +45,10 @@ pub(in crate::report) fn in_short(report: &Report) -> Option<String> {
     (!each.is_empty()).then(|| each.join(", "))
 }
 
-fn of_rule<'a>(rule: &'a str, rounds: &'a [RoundReport]) -> impl Iterator<Item = (&'a RoundReport, &'a Alert)> {
+fn of_rule<'a>(
+    rule: &'a str,
+    rounds: &'a [RoundReport],
+) -> impl Iterator<Item = (&'a RoundReport, &'a Alert)> {
     let each = rounds.iter().flat_map(|round| round.alerts.found.iter().map(move |alert| (round, alert)));
     each.filter(move |(_, alert)| alert.rule == rule)
 }
@@ -104,8 +107,7 @@ fn not_evaluated(rounds: &[RoundReport]) -> Vec<(&str, &str)> {
 }
 
 fn commands(text: &mut String, rounds: &[RoundReport]) {
-    let commands: Vec<&Commands> =
-        rounds.iter().filter_map(|round| round.alerts.commands.as_ref()).collect();
+    let commands: Vec<&Commands> = rounds.iter().filter_map(|round| round.alerts.commands.as_ref()).collect();
     let sum = |of: fn(&Commands) -> u64| commands.iter().map(|one| of(one)).sum::<u64>();
     let (failed, untold) = (sum(|one| one.failed), sum(|one| one.untold));
     if failed > 0 {
@@ -114,6 +116,7 @@ fn commands(text: &mut String, rounds: &[RoundReport]) {
         let _ = writeln!(text, "  --on-alert: {failed} of {told} commands failed; the first {}", clean(how));
     }
     if untold > 0 {
-        let _ = writeln!(text, "  --on-alert: of {untold} alerts no command was told, too many ran or waited");
+        let _ =
+            writeln!(text, "  --on-alert: of {untold} alerts no command was told, too many ran or waited");
     }
 }

@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
+use super::alerts::alerts;
 use super::comparison::{Answers, Width, effect_cells};
 use super::models::sides;
-use super::alerts::alerts;
 use super::{anatomy, closed_loop, counts, line, logs, percentile, pooled, shown, sla, target, validity};
 use crate::analyze::gate::SlaVerdict;
 use crate::analyze::ranking::{Standing, shown as figure_name};
