@@ -170,7 +170,7 @@ fn raised() -> Vec<Alert> {
         start_ns: Nanos::from_millis(start),
         end_ns: end.map(Nanos::from_millis),
         value,
-        limit: 50.0,
+        limit: if rule.contains('+') { 50.0 } else { 10.0 },
         unit: "%".to_owned(),
         against_ns: rule.contains('+').then_some(Nanos::from_millis(40)),
         live: false,

@@ -178,17 +178,6 @@ impl Series {
         let outlets = Outlets { logs: ports, alert: &alert };
         let mut result =
             measuring::round(&self.plan, index, &self.addresses, &self.material, outlets, &output, stop);
-        if let Ok(round) = &mut result {
-            round.alerts = alerts::of_round(&self.plan, round, &self.baseline);
-            round.alerts.found.iter().filter(|found| !found.live).for_each(alert);
-        }
-        if let Some((hook, port)) = hook {
-            let (commands, helper) = hook.finish(port, || stop.count() >= 2);
-            if let Ok(round) = &mut result {
-                round.alerts.commands = Some(commands);
-                round.helpers.push(helper);
-            }
-        }
         if let Some(writer) = writer {
             let (outcome, helper) = writer.finish();
             self.log.rows += outcome.rows;
@@ -198,6 +187,7 @@ impl Series {
                 round.helpers.push(helper);
             }
         }
+        self.raise(result.as_mut().ok(), hook, stop);
         let round = result?;
         self.failures.extend(round.server_failure.clone());
         self.failures.extend(round.threads.iter().filter_map(|thread| {
@@ -218,6 +208,21 @@ impl Series {
         let command = self.plan.alerts.command.as_ref()?;
         let source = AlertSource { target: self.plan.target.name.clone(), round };
         Some(AlertHook::start(command, source, dir, &self.plan.client.helpers.cpus))
+    }
+
+    /// The alerts of a round that is over; those who were told have ended then.
+    fn raise(&self, mut round: Option<&mut Round>, hook: Option<(AlertHook, AlertPort)>, stop: &StopFlag) {
+        if let Some(round) = &mut round {
+            round.alerts = alerts::of_round(&self.plan, round, &self.baseline);
+        }
+        let Some((hook, port)) = hook else { return };
+        let found = round.iter().flat_map(|round| &round.alerts.found);
+        found.filter(|alert| !alert.live).for_each(|alert| port.tell(alert));
+        let (commands, helper) = hook.finish(port, || stop.count() >= 2);
+        if let Some(round) = round {
+            round.alerts.commands = Some(commands);
+            round.helpers.push(helper);
+        }
     }
 
     /// Writes the distribution of response times in HdrHistogram's formats. True if a file could not be written.

@@ -43,7 +43,7 @@ fn a_busy_server_is_told_of_while_the_load_runs() {
     let commands = &report["rounds"][0]["alerts"]["commands"];
     assert_eq!((&commands["succeeded"], &commands["failed"]), (&found.len().into(), &0.into()));
     assert_eq!(read(&scratch, "results/target.alerts.txt").lines().count(), found.len());
-    assert!(finished.stdout.contains("alerts: by 1 of 1 rules"), "{finished}");
+    assert!(finished.stdout.contains("alerts among 1 rule (no exit code"), "{finished}");
     let helpers = list(&report, "/rounds/0/helpers");
     assert!(helpers.iter().any(|helper| helper["name"] == "alerts"), "{helpers:?}");
 }
@@ -53,7 +53,7 @@ fn refused_requests_are_told_of_after_the_round_and_a_command_that_fails_is_a_fi
     let scratch = Scratch::new("alert-errors");
     let finished = scratch
         .hairspring(
-            "run --stub pool --workers 2 --service fixed:2ms --rate-limit 5 -c 4 -n 600 --interval 100ms",
+            "run --stub pool --workers 2 --service fixed:2ms --rate-limit 5 --rate 400/s -d 2s --interval 200ms --wait park",
         )
         .args_pair("--alert", "errors>10%")
         .args_pair("--alert", "throughput<100000000/s")
@@ -94,14 +94,17 @@ fn alerts_can_be_off_and_what_cannot_be_seen_is_said() {
         (scratch.json("results/report.json"), finished)
     };
     let (off, finished) = run("--alert none");
-    assert!(list(&off, "/plan/alerts/rules").is_empty() && !finished.stdout.contains("alerts"), "{finished}");
+    assert!(list(&off, "/plan/alerts/rules").is_empty() && !finished.stdout.contains("alert"), "{finished}");
     let (default, finished) = run("");
     assert_eq!(list(&default, "/plan/alerts/rules").len(), 5);
     let hidden = list(&default, "/rounds/0/alerts/not_evaluated");
     let why =
         |rule: &str| hidden.iter().find(|h| h["rule"] == rule).map_or("", |h| h["why"].as_str().unwrap());
     assert_eq!(why("server.cpu>80%"), "the system monitor was off");
-    assert!(why("p95>+50%").contains("three") && finished.stdout.contains("not evaluated: server.cpu>80%"));
+    assert!(
+        why("p95>+50%").contains("three")
+            && finished.stdout.contains("not evaluated: server.cpu>80%, machine.memory>85% (the")
+    );
 }
 
 #[test]

@@ -296,7 +296,7 @@ mod tests {
     #[test]
     fn shares_rates_and_the_capacity_are_seen_in_one_slice() {
         let slices = [CALM, (40, 30, 10), CALM, (95, 95, 10), (0, 0, 0), CALM];
-        let (told, not) = seen(&["errors>10%", "throughput<35/s", "capacity>90%", "p50>1h"], run(&slices));
+        let (told, not) = seen(&["errors>10%", "throughput<35/s", "capacity>90%", "p50>1000s"], run(&slices));
         // slices of a second, 100/s are all it can do
         let expected = [
             ("errors>10%", 1, Some(2), 25.0),

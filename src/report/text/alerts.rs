@@ -16,11 +16,14 @@ pub(super) fn alerts(text: &mut String, name: &str, report: &Report) {
     let of = if name.is_empty() { String::new() } else { format!(" of {}", clean(name)) };
     let hidden = not_evaluated(&report.rounds);
     let raised: Vec<String> = rules.iter().filter_map(|rule| raised(rule, &report.rounds)).collect();
-    let looked_at = rules.len() - rules.iter().filter(|rule| hidden.iter().any(|(r, _)| r == *rule)).count();
-    let s = if looked_at == 1 { "" } else { "s" };
-    let _ = match raised.len() {
-        0 => writeln!(text, "alerts{of}: none by {looked_at} rule{s}"),
-        n => writeln!(text, "alerts{of}: by {n} of {} rules (news, no verdict)", rules.len()),
+    let blind = rules.iter().filter(|rule| hidden.iter().any(|(hidden, _)| hidden == rule)).count();
+    let among = match (rules.len(), blind) {
+        (all, 0) => format!("{all} rule{}", if all == 1 { "" } else { "s" }),
+        (all, _) => format!("{} of {all} rules, the others were not evaluated", all - blind),
+    };
+    let _ = match raised.is_empty() {
+        true => writeln!(text, "alerts{of}: none among {among}"),
+        false => writeln!(text, "alerts{of} among {among} (no exit code depends on them):"),
     };
     for line in raised {
         let _ = writeln!(text, "  {line}");
@@ -29,9 +32,8 @@ pub(super) fn alerts(text: &mut String, name: &str, report: &Report) {
     if left_out > 0 {
         let _ = writeln!(text, "  and {left_out} more, too many to keep");
     }
-    if !hidden.is_empty() {
-        let each: Vec<String> = hidden.iter().map(|(rule, why)| format!("{rule} ({})", clean(why))).collect();
-        let _ = writeln!(text, "  not evaluated: {}", each.join("; "));
+    for (why, rules) in by_reason(&hidden).into_iter().filter(|_| name.is_empty()) {
+        let _ = writeln!(text, "  not evaluated: {} ({})", rules.join(", "), clean(why));
     }
     commands(text, &report.rounds);
 }
@@ -104,6 +106,18 @@ fn not_evaluated(rounds: &[RoundReport]) -> Vec<(&str, &str)> {
         }
     }
     each
+}
+
+/// The rules that one reason holds for, together.
+fn by_reason<'a>(hidden: &[(&'a str, &'a str)]) -> Vec<(&'a str, Vec<&'a str>)> {
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for &(rule, why) in hidden {
+        match reasons.iter_mut().find(|(known, _)| *known == why) {
+            Some((_, rules)) => rules.push(rule),
+            None => reasons.push((why, vec![rule])),
+        }
+    }
+    reasons
 }
 
 fn commands(text: &mut String, rounds: &[RoundReport]) {
