@@ -148,6 +148,10 @@ fn a_troubled_run_is_shown_like_this() {
     troubled.steal = Some(Nanos::from_millis(900));
     troubled.alerts =
         RoundAlerts { found: raised(), ..alerts::of_round(&plan, &troubled, &Baseline::default()) };
+    let raised = |rule: &str| troubled.alerts.found.iter().any(|alert| alert.rule == rule);
+    let unseen: Vec<_> =
+        troubled.alerts.not_evaluated.iter().filter(|not| !raised(&not.rule)).cloned().collect();
+    troubled.alerts.not_evaluated = unseen;
     let failures = vec!["ended with exit status: 1".to_owned()];
     troubled.alerts.commands = Some(Commands { succeeded: 2, failed: 1, untold: 0, failures });
     let lost = LogFile {

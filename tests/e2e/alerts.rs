@@ -43,7 +43,7 @@ fn a_busy_server_is_told_of_while_the_load_runs() {
     let commands = &report["rounds"][0]["alerts"]["commands"];
     assert_eq!((&commands["succeeded"], &commands["failed"]), (&found.len().into(), &0.into()));
     assert_eq!(read(&scratch, "results/target.alerts.txt").lines().count(), found.len());
-    assert!(finished.stdout.contains("alerts among 1 rule (no exit code"), "{finished}");
+    assert!(finished.stdout.contains("alerts among 1 rule; no exit code"), "{finished}");
     let helpers = list(&report, "/rounds/0/helpers");
     assert!(helpers.iter().any(|helper| helper["name"] == "alerts"), "{helpers:?}");
 }

@@ -244,11 +244,11 @@ mod tests {
         slices.iter().enumerate().map(second).collect()
     }
 
-    /// Rule, begin and end in seconds, whether there is a value; and what was not evaluated.
-    fn seen(
-        rules: &[&str],
-        slices: Vec<Slice>,
-    ) -> (Vec<(String, u64, Option<u64>, Option<f64>)>, Vec<String>) {
+    /// Rule, begin and end in seconds, value.
+    type Told = (String, u64, Option<u64>, Option<f64>);
+
+    /// What was raised, and what was not evaluated.
+    fn seen(rules: &[&str], slices: Vec<Slice>) -> (Vec<Told>, Vec<String>) {
         let rules: Vec<AlertRule> = rules.iter().map(|rule| rule.parse().unwrap()).collect();
         let (found, not_evaluated) = look(&rules, &Baseline::default(), slices.into_iter(), Ok(100.0));
         let seconds = |time: Nanos| time.0 / 1_000_000_000;

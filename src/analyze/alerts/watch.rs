@@ -129,8 +129,11 @@ mod tests {
 
     const HOLD: Hold = Hold { time: Nanos::from_millis(300), observations: 1 };
 
-    /// Samples of 100 ms; the times at which alerts were told of, and the spans in ms.
-    fn watched(op: Op, hold: Hold, values: &[Option<f64>]) -> (Vec<usize>, Vec<(u64, Option<u64>, f64)>) {
+    /// Begin and end in ms, and the worst.
+    type Told = (u64, Option<u64>, f64);
+
+    /// Samples of 100 ms: those at which an alert was told of, and the spans.
+    fn watched(op: Op, hold: Hold, values: &[Option<f64>]) -> (Vec<usize>, Vec<Told>) {
         let mut watch = Watch::new(op, 80.0, hold);
         let at = |index: usize| Nanos::from_millis(100 * index as u64);
         let mut told = Vec::new();

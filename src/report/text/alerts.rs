@@ -16,14 +16,19 @@ pub(super) fn alerts(text: &mut String, name: &str, report: &Report) {
     let of = if name.is_empty() { String::new() } else { format!(" of {}", clean(name)) };
     let hidden = not_evaluated(&report.rounds);
     let raised: Vec<String> = rules.iter().filter_map(|rule| raised(rule, &report.rounds)).collect();
-    let blind = rules.iter().filter(|rule| hidden.iter().any(|(hidden, _)| hidden == rule)).count();
+    let is_blind = |rule: &&String| {
+        let hidden = |round: &RoundReport| round.alerts.not_evaluated.iter().any(|not| not.rule == **rule);
+        report.rounds.iter().all(hidden)
+    };
+    let blind = rules.iter().filter(is_blind).count();
     let among = match (rules.len(), blind) {
         (all, 0) => format!("{all} rule{}", if all == 1 { "" } else { "s" }),
-        (all, _) => format!("{} of {all} rules, the others were not evaluated", all - blind),
+        (all, _) => format!("{} of {all} rules (the others were not evaluated)", all - blind),
     };
     let _ = match raised.is_empty() {
+        true if blind == rules.len() => writeln!(text, "alerts{of}: no rule could be evaluated"),
         true => writeln!(text, "alerts{of}: none among {among}"),
-        false => writeln!(text, "alerts{of} among {among} (no exit code depends on them):"),
+        false => writeln!(text, "alerts{of} among {among}; no exit code depends on them:"),
     };
     for line in raised {
         let _ = writeln!(text, "  {line}");
