@@ -26,7 +26,8 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// The value of `Server-Timing`. `queue` includes `recv`. Without a kernel stamp the waiting time is only known
+    /// The value of `Server-Timing`. `queue` includes `recv`, unless service
+    /// began before the read (`Begun::due`). Without a kernel stamp the waiting time is only known
     /// from the read on, and its name says so. A refused request has neither queue nor service.
     pub(crate) fn server_timing(&self) -> Option<String> {
         let Arrival { received, read } = self.arrival;

@@ -96,10 +96,11 @@ pub(crate) fn refuse(head: &Head) -> Option<Answer> {
 pub(crate) fn infer(shared: &Shared, infer: Infer) -> Answer {
     shared.counters.in_flight.fetch_add(1, Ordering::Relaxed);
     let plan = &shared.plan;
-    let begun = Begun::now(plan.work);
     let key = infer.id.as_deref().unwrap_or("").as_bytes();
     let demand = plan.service.sample(plan.work_seed, key);
     let service = shared.history.service(demand, infer.known, infer.body.len());
+    let Arrival { received, read } = infer.arrival;
+    let begun = Begun::due(plan.work, service, received.unwrap_or(read));
     let content = Content {
         id: infer.id.as_deref(),
         body_digest: work::digest(&infer.body),
@@ -108,7 +109,7 @@ pub(crate) fn infer(shared: &Shared, infer: Infer) -> Answer {
     };
     let mut answer = echo(Answer::json(200, &content), infer.id.as_deref());
     shared.history.perform(plan.work, service, begun);
-    let ended = clock::now();
+    let ended = Begun::end();
     shared.counters.in_flight.fetch_sub(1, Ordering::Relaxed);
     let record = Record { started: Some(begun.at), ended: Some(ended), ..infer.record(200) };
     if let Some(timing) = record.server_timing() {
