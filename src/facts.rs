@@ -12,6 +12,8 @@ use crate::load::time::Nanos;
 use crate::record::{Distribution, Recorded};
 
 pub mod alerts;
+pub mod live;
+pub mod scraped;
 pub mod system;
 
 /// The machine a run was made on. What could not be read is `None`.
@@ -120,7 +122,7 @@ pub struct ThreadReport {
 /// A thread of ours beside the load: what it took, and from which processors.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HelperReport {
-    /// `main`, `slices` or `log`.
+    /// `main`, `slices`, `log`, `monitor`, `scrape` or `metrics`.
     pub name: String,
     /// Where it could run.
     pub cpus: Vec<usize>,
@@ -165,6 +167,8 @@ pub struct Round {
     pub steal: Option<Nanos>,
     /// What the system monitor saw; `None` where it was off.
     pub system: Option<system::System>,
+    /// What the target told of itself; `None` where it was not asked.
+    pub scraped: Option<scraped::Scraped>,
     /// The user stopped it, or the time cap did.
     pub interrupted: bool,
     /// The server was still there when the load was over; `None` where it is not ours.

@@ -1,6 +1,6 @@
 //! I/O: the folder of results. Whole files appear at once (temporary name, then rename); the per-request
-//! log is written by a thread of its own (`log`) and appears when its round is over; the commands that alerts are told to
-//! run from another (`hook`).
+//! log is written by a thread of its own (`log`) and appears when its round is over; what is known meanwhile is told by
+//! another (`metrics`, `responder`), and the commands that alerts are told to run from a third (`hook`).
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -8,9 +8,12 @@ use std::path::{Path, PathBuf};
 
 mod hook;
 mod log;
+mod metrics;
+mod responder;
 
 pub use hook::{AlertHook, AlertPort, AlertSource};
 pub use log::{LogOutcome, LogWriter};
+pub use metrics::{Outlets, Publisher};
 
 /// Marks a folder as one of ours, so that no other is ever renamed.
 const PLAN_FILE: &str = "plan.json";
@@ -82,12 +85,7 @@ impl OutDir {
     /// Writes a whole file so that it is either the old or the new one at any time.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), OutputError> {
         let temporary = self.file(&format!(".{name}.tmp"));
-        let write = || -> io::Result<()> {
-            let mut file = File::create(&temporary)?;
-            file.write_all(bytes)?;
-            file.sync_data()?;
-            fs::rename(&temporary, self.file(name))
-        };
+        let write = || replace(&self.file(name), &temporary, bytes, true);
         let written = match write() {
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {
                 let _ = fs::remove_file(self.file(RESERVE_FILE));
@@ -111,6 +109,16 @@ impl OutDir {
             let _ = fs::remove_file(self.file(RESERVE_FILE));
         }
     }
+}
+
+/// Writes a file so that it is either the old or the new one at any time; `synced`: also after the machine went down.
+fn replace(path: &Path, temporary: &Path, bytes: &[u8], synced: bool) -> io::Result<()> {
+    let mut file = File::create(temporary)?;
+    file.write_all(bytes)?;
+    if synced {
+        file.sync_data()?;
+    }
+    fs::rename(temporary, path)
 }
 
 fn free_name(path: &Path) -> PathBuf {

@@ -8,11 +8,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
+use std::thread::{Scope, ScopedJoinHandle};
 
 use crate::engine::epoll::EpollEngine;
 use crate::engine::uring;
 use crate::engine::{Clock, Engine, Setup};
 use crate::facts::alerts::{Alert, RoundAlerts};
+use crate::facts::live::Live;
 use crate::facts::{ProbeFacts, Round, ServerFacts, ThreadReport};
 use crate::load::driver::{Driver, Keepalive, Settings};
 use crate::load::io::Stamps;
@@ -38,11 +40,12 @@ const START_LEAD: Nanos = Nanos::from_millis(2);
 
 mod beside;
 mod memory;
+mod scraping;
 mod target;
 
-use beside::{Beside, monitor, watched};
-pub use target::stub_args;
-use target::{Running, answers, resolve, start_server, stats};
+use beside::{Beside, monitor, readers, watched};
+use target::{Running, resolve, start_server, stats};
+pub use target::{look_up, stub_args};
 
 /// Why a round could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -76,27 +79,39 @@ pub enum RunError {
     },
 }
 
-/// Where a round says what happens while it happens.
+/// Where a round leaves what is not in its facts.
 pub struct Outlets<'a> {
-    /// Of the per-request log: one port for each thread, or none.
+    /// One port for each thread, or none.
     pub logs: Vec<LogPort>,
+    /// The file for what a started server prints.
+    pub server_output: &'a Path,
+    /// What is to be known of it while it is made.
+    pub live: Option<&'a Arc<Live>>,
     /// An alert has begun. Called on the monitor's thread, which must not wait.
     pub alert: &'a (dyn Fn(&Alert) + Sync),
 }
 
-/// Makes round `index` of `plan`. `material` is what the plan's files hold; `server_output` is the file for what a started server prints.
+/// Makes round `index` of `plan`. `material` is what the plan's files hold.
 pub fn round(
     plan: &Plan,
     index: u32,
     addresses: &[SocketAddr],
     material: &Material,
     outlets: Outlets<'_>,
-    server_output: &Path,
     stop: &StopFlag,
 ) -> Result<Round, RunError> {
+    let server_output = outlets.server_output;
     let mut running = start_server(plan, index, addresses, server_output, stop)?;
     let steal_before = host::steal(&plan.client.cpus);
-    let mut measured = measure(plan, &running, index, material, outlets, stop)?;
+    let live = outlets.live;
+    if let Some(live) = live {
+        live.begin_round(&plan.target.name, u64::from(plan.rounds));
+    }
+    let measured = measure(plan, &running, index, material, outlets, stop);
+    if let Some(live) = live {
+        live.end_round();
+    }
+    let mut measured = measured?;
     let steal_after = host::steal(&plan.client.cpus);
     measured.steal = steal_before.zip(steal_after).map(|(before, after)| after.saturating_sub(before));
     if let Some(process) = &mut running.process {
@@ -162,20 +177,6 @@ fn end(
     Ok(failed.then(|| format!("the stub ended with {status}; see {}", output.display())))
 }
 
-/// Before any load: the engine asked for is to be had; the addresses of a target that has a URL, resolved once; and nobody
-/// may answer yet where a command is to be started.
-pub fn look_up(plan: &Plan) -> Result<Vec<SocketAddr>, RunError> {
-    if plan.client.engine == EnginePlan::Uring {
-        uring::available().map_err(RunError::Engine)?;
-    }
-    let Some(url) = &plan.target.url else { return Ok(Vec::new()) };
-    let addresses = resolve(url)?;
-    if matches!(plan.target.server, Server::Command { .. }) && answers(url, &addresses) {
-        return Err(RunError::Occupied(url.to_string(), plan.target.name.clone()));
-    }
-    Ok(addresses)
-}
-
 fn measure(
     plan: &Plan,
     running: &Running,
@@ -184,52 +185,48 @@ fn measure(
     outlets: Outlets<'_>,
     stop: &StopFlag,
 ) -> Result<Round, RunError> {
+    let Outlets { logs, live, alert, .. } = outlets;
     let threads = plan.client.cpus.len();
     let seed = mix(plan.seed, u64::from(index));
     let requests = Arc::new(material.table(&running.url, seed));
     let probe_plan = plan.client.probe.map(|probe| plan_of_probe(plan, probe));
-    let watched = plan.client.monitor.map(|monitor| watched(plan, running, monitor));
-    let everybody = threads + usize::from(probe_plan.is_some()) + usize::from(watched.is_some());
+    let watched = plan.client.monitor.map(|monitor| watched(plan, running, monitor, live));
+    let scraper = scraping::scraper(plan, running)?;
+    let beside_the_load = [probe_plan.is_some(), watched.is_some(), scraper.is_some()];
+    let everybody = threads + beside_the_load.iter().filter(|there| **there).count();
     let start =
         StartLine { barrier: Barrier::new(everybody), t0: AtomicU64::new(0), failed: AtomicBool::new(false) };
     let job = |plan, thread, until| {
         let requests = Arc::clone(&requests);
         Job { plan, running, thread, material, requests, seed, stop, until }
     };
-    let (mut logs, alert) = (outlets.logs.into_iter(), outlets.alert);
+    let mut logs = logs.into_iter();
     let (mut slices, merger) = slicing(plan.interval, threads);
     let load_over = AtomicBool::new(false);
-    let beside = Beside::new(plan, running, merger);
-    let (results, probed, beside, system, helpers) = std::thread::scope(|scope| {
+    let beside = Beside::new(plan, running, merger, live);
+    let readers_before = live.map(|live| live.readers());
+    let (results, probed, beside, system, scraped, mut helpers) = std::thread::scope(|scope| {
         let monitoring = watched.as_ref().map(|watched| {
             let (start, load_over) = (&start, &load_over);
-            let spawned = std::thread::Builder::new()
-                .name("monitor".to_owned())
-                .spawn_scoped(scope, move || monitor(plan, watched, start, load_over, alert));
-            spawned.expect("a thread can be started")
+            spawn(scope, "monitor", move || monitor(plan, watched, start, load_over, alert))
         });
-        let merging = std::thread::Builder::new()
-            .name("slices".to_owned())
-            .spawn_scoped(scope, || beside.until(&load_over, plan))
-            .expect("a thread can be started");
+        let scraping = scraper.as_ref().map(|scraper| {
+            let (start, load_over) = (&start, &load_over);
+            spawn(scope, "scrape", move || scraping::scraping(plan, scraper, start, load_over))
+        });
+        let merging = spawn(scope, "slices", || beside.until(&load_over, plan));
         let handles: Vec<_> = (0..threads)
             .map(|thread| {
                 let ports = Ports { log: logs.next(), slices: slices.pop() };
                 let (start, job) = (&start, job(plan, thread, None));
-                let name = format!("worker-{thread}");
-                let spawned =
-                    std::thread::Builder::new().name(name).spawn_scoped(scope, move || job.run(ports, start));
-                spawned.expect("a thread can be started")
+                spawn(scope, &format!("worker-{thread}"), move || job.run(ports, start))
             })
             .collect();
         let probing = probe_plan.as_ref().map(|plan| {
             let (start, load_over) = (&start, &load_over);
             let job = job(plan, 0, Some(load_over));
             let ports = Ports { log: None, slices: None };
-            let spawned = std::thread::Builder::new()
-                .name("probe".to_owned())
-                .spawn_scoped(scope, move || job.run(ports, start));
-            spawned.expect("a thread can be started")
+            spawn(scope, "probe", move || job.run(ports, start))
         });
         let main = Helper::begin("main", &plan.client.helpers.cpus);
         // All are joined before one of their panics goes on: the merging thread must end too.
@@ -238,14 +235,17 @@ fn measure(
         merging.thread().unpark();
         let main = main.end();
         monitoring.iter().for_each(|monitoring| monitoring.thread().unpark());
+        scraping.iter().for_each(|scraping| scraping.thread().unpark());
         let (system, watching) = monitoring.map(|monitoring| unwound(monitoring.join())).unzip();
+        let (scraped, asking) = scraping.map(|scraping| unwound(scraping.join())).unzip();
         let (beside, merging) = unwound(merging.join());
         let probed = probing.map(|probing| unwound(probing.join()));
         let results: Vec<_> = joined.into_iter().map(unwound).collect();
-        let helpers: Vec<_> = [main, merging].into_iter().chain(watching).collect();
-        (results, probed, beside, system.flatten(), helpers)
+        let helpers: Vec<_> = [main, merging].into_iter().chain(watching).chain(asking).collect();
+        (results, probed, beside, system.flatten(), scraped.flatten(), helpers)
     });
     let ended = Monotonic.now();
+    helpers.extend(live.zip(readers_before).map(|(live, before)| readers(plan, live, before)));
     let t0 = Nanos(start.t0.load(Ordering::Acquire));
     let mut recorded = Recorded::default();
     let mut reports = Vec::with_capacity(threads);
@@ -276,6 +276,7 @@ fn measure(
         wall: ended.saturating_sub(t0),
         steal: None,
         system,
+        scraped,
         interrupted: stop.count() > 0 || cut_short,
         server_survived: None,
         server_failure: None,
@@ -309,6 +310,16 @@ fn path(plan: &Plan) -> Option<RequestPath> {
     let stub = matches!(plan.target.server, Server::Stub(_));
     let expected = if stub { plan.expected_requests().unwrap_or(0).div_ceil(threads as u64) } else { 0 };
     open.then(|| RequestPath::for_thread(threads, expected))
+}
+
+/// Starts a thread of a round.
+fn spawn<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    name: &str,
+    run: impl FnOnce() -> T + Send + 'scope,
+) -> ScopedJoinHandle<'scope, T> {
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    thread.spawn_scoped(scope, run).expect("a thread can be started")
 }
 
 /// A panic in a thread goes on in this one.

@@ -16,6 +16,7 @@ mod compare;
 mod engines;
 mod instrument;
 mod loads;
+mod metrics;
 mod monitor;
 mod suite;
 mod trend;

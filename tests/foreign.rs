@@ -13,6 +13,8 @@ use crate::support::{Nginx, Python, Scratch, Stub, check_report, exchange, has};
 mod clients;
 #[path = "foreign/histograms.rs"]
 mod histograms;
+#[path = "foreign/openmetrics.rs"]
+mod openmetrics;
 #[path = "foreign/servers.rs"]
 mod servers;
 

@@ -16,6 +16,7 @@ use hairspring::load::server_timing::ServerTiming;
 use hairspring::load::time::Nanos;
 use hairspring::plan::{Plan, Url};
 use hairspring::report::{Comparison, Report, json};
+use hairspring::sys::scrape::parse;
 
 use crate::support::{Scratch, Scripted, ok};
 
@@ -105,6 +106,38 @@ fn server_timings() {
         timing.append(input);
         timing.append(input);
     });
+}
+
+#[test]
+fn metrics_read_the_same_once_they_are_written() {
+    let corpus = texts(&[
+        "# TYPE a counter\n# HELP a A \\\\ b\na_total{b=\"c\",d=\"e\\\"f\\\\\"} 17 # {t=\"x\"} 0.5 1\na_created 1.5e9\n# EOF\n",
+        "# TYPE h histogram\nh_bucket{le=\"+Inf\"} 5\nh_count 5\nh_sum -0.5\n",
+        "m 1 1395066363000\nn{} +Inf\n o\t{ x = \"y\" , } NaN \r\n\n",
+    ]);
+    let read = |text: &[u8]| {
+        let mut all = Vec::new();
+        let passed = parse::samples(text, |series, _, value| all.push((series.to_owned(), value.to_bits())));
+        (all, passed)
+    };
+    let mut accepted = 0;
+    smoke(&corpus, b"# {}=\",\\\n\t 0159.eE+-aINFT_:", inputs(), |input| {
+        let (all, passed) = read(input);
+        let lines = input.split(|&b| b == b'\n').count() as u64;
+        assert!(all.len() as u64 + passed.left_out + passed.malformed <= lines);
+        accepted += all.len();
+        // what is told is a sample itself, of the same series
+        for (series, bits) in all {
+            assert!(!series.contains('\n'), "{series}");
+            let again = read(format!("{series} {}", f64::from_bits(bits)).as_bytes()).0;
+            let nan = f64::from_bits(bits).is_nan();
+            assert!(
+                again.len() == 1 && again[0].0 == series && (nan || again[0].1 == bits),
+                "{series}: {again:?}"
+            );
+        }
+    });
+    assert!(accepted > 1_000, "hardly any was a sample: {accepted}");
 }
 
 #[test]

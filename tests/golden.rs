@@ -287,6 +287,7 @@ fn round_of(index: u32, recorded: Recorded) -> Round {
         wall: Nanos::from_secs(10),
         steal: None,
         system: None,
+        scraped: None,
         interrupted: false,
         server_survived: Some(true),
         server_failure: None,

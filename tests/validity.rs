@@ -99,6 +99,7 @@ fn run() -> Run {
             wall: ms(10_000),
             steal: Some(Nanos::ZERO),
             system: None,
+            scraped: None,
             interrupted: false,
             server_survived: Some(true),
             server_failure: None,

@@ -22,6 +22,7 @@ mod normal;
 pub(super) mod stationarity;
 mod warmup;
 
+pub(super) use dependence::spearman;
 use stationarity::{Adf, Allow};
 
 /// What a check found.

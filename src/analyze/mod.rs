@@ -13,6 +13,7 @@ pub mod queueing;
 pub mod ranking;
 pub mod recommend;
 pub mod scenario;
+pub mod scraped;
 pub mod special;
 pub mod stats;
 pub mod summary;

@@ -108,6 +108,7 @@ impl CapacityArgs {
 
     fn refuse_what_is_chosen_here(&self) -> Result<(), CliError> {
         let load = &self.common.load;
+        let metrics = self.common.tool.metrics.given();
         let given = [
             ("--rate", load.rate.is_some()),
             ("--stages", load.stages.is_some()),
@@ -120,9 +121,13 @@ impl CapacityArgs {
             ("--alert", self.common.tool.alerts.is_given()),
             ("--summary", self.common.tool.handouts.summary.is_some()),
             ("--junit", self.common.tool.handouts.junit.is_some()),
+            (metrics.unwrap_or_default(), metrics.is_some()),
             ("--warmup with a number of requests", load.warmup.is_some_and(|warmup| warmup.time.is_none())),
         ];
         match given.iter().find(|(_, given)| *given) {
+            Some((flag, _)) if metrics == Some(*flag) => {
+                usage(format!("{flag}: capacity does not know it; use it with run"))
+            }
             Some((flag @ ("--against" | "--alert" | "--summary" | "--junit"), _)) => {
                 usage(format!("{flag}: capacity does not know it; capacity.json has what it found"))
             }

@@ -14,9 +14,11 @@ use crate::preset::Preset;
 mod alerts;
 mod capacity;
 mod files;
+mod metrics;
 mod planning;
 mod presets;
 mod stages;
+mod stub;
 mod suite;
 mod trend;
 mod values;
@@ -25,9 +27,11 @@ mod variants;
 pub use alerts::AlertArgs;
 pub use capacity::CapacityArgs;
 pub use files::{parse_replay, parse_requests};
+pub use metrics::MetricsArgs;
 pub use presets::PresetsArgs;
 use stages::parse_stages;
 pub use stages::{ArrivalsArg, Stages};
+pub use stub::StubArgs;
 pub use suite::{Measurement, Scenario, Suite, SuiteArgs};
 pub use trend::TrendArgs;
 pub use values::{CpuList, MonitorInterval};
@@ -202,6 +206,9 @@ pub struct ToolArgs {
     /// The process of a server that runs already, for the monitor; its children are watched too
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX)))]
     pub server_pid: Option<u32>,
+    /// Live figures.
+    #[command(flatten)]
+    pub metrics: MetricsArgs,
     /// A rule for the gate, as in 'p95<=800ms', 'errors<1%', 'throughput>=500/s'; p0 to p99.999, mean, max, errors,
     /// timeouts, availability, throughput, or what the monitor saw, as in 'server.cpu<70%', 'server.rss<=500MiB'; can be
     /// repeated [default of compare: 'p95<=800ms'; of run: none]
@@ -254,70 +261,6 @@ pub struct HandoutArgs {
     /// Write the verdicts as JUnit XML
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,
-}
-
-/// The stub, named as in `hairspring stub`.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Stub server")]
-pub struct StubArgs {
-    /// Worker threads of pool, event loops of per-core [default: 8]
-    #[arg(long, value_name = "N")]
-    pub workers: Option<u32>,
-    /// Service time: fixed:50ms, normal:50ms,8ms, lognormal:50ms,0.5, exp:50ms, bimodal:1ms,0.99,101ms,
-    /// peaks:50ms,8ms,0.05,400ms [default: normal:50ms,8ms]
-    #[arg(long, value_name = "DIST")]
-    pub service: Option<String>,
-    /// Spend the service time by sleeping or by burning processor time [default: sleep]
-    #[arg(long, value_name = "sleep|spin", value_parser = ["sleep", "spin"])]
-    pub work: Option<String>,
-    /// The seed of the service times
-    #[arg(long, value_name = "N")]
-    pub work_seed: Option<u64>,
-    /// The stub's own log of stamps, one row per request
-    #[arg(long, value_name = "FILE")]
-    pub server_log: Option<String>,
-    /// Requests that may wait for a worker of pool; more get 503
-    #[arg(long, value_name = "N")]
-    pub queue_limit: Option<u32>,
-    /// Requests per second that are admitted; more get 429
-    #[arg(long, value_name = "RATE")]
-    pub rate_limit: Option<String>,
-    /// Size of the payload in an answer
-    #[arg(long, value_name = "BYTES")]
-    pub payload_bytes: Option<u32>,
-    /// Length of the accept queue
-    #[arg(long, value_name = "N")]
-    pub backlog: Option<u32>,
-    /// Further flags of `hairspring stub`, as in '--stall 2s,200ms --lock 0.2'
-    #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
-    pub stub_flags: Option<String>,
-}
-
-impl StubArgs {
-    fn is_used(&self) -> bool {
-        self.workers.is_some()
-            || self.service.is_some()
-            || self.work.is_some()
-            || self.work_seed.is_some()
-            || self.server_log.is_some()
-            || !self.extra().is_empty()
-    }
-
-    fn extra(&self) -> Vec<String> {
-        let number = |name: &str, value: Option<u32>| value.map(|v| [format!("--{name}"), v.to_string()]);
-        let rate = self.rate_limit.as_ref().map(|rate| ["--rate-limit".to_owned(), rate.clone()]);
-        [
-            number("queue-limit", self.queue_limit),
-            rate,
-            number("payload-bytes", self.payload_bytes),
-            number("backlog", self.backlog),
-        ]
-        .into_iter()
-        .flatten()
-        .flatten()
-        .chain(self.stub_flags.iter().flat_map(|flags| flags.split_whitespace().map(str::to_owned)))
-        .collect()
-    }
 }
 
 /// Flags that both measuring commands have.

@@ -238,6 +238,7 @@ impl CommonArgs {
             rounds,
             sla: rules.iter().map(ToString::to_string).collect(),
             alerts: self.tool.alerts.plan()?,
+            scrape: self.tool.metrics.scrape()?,
             scenario: None,
         })
     }

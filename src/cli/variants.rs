@@ -16,8 +16,14 @@ const ALL: &str = "all";
 /// At most so many variants: their pairs need rounds, and a table of all pairs has to be read.
 const MOST: usize = 16;
 /// Flags of the whole comparison: requests are only common with one seed, and there is one folder and one exit code.
-const OF_ALL: [(&str, &str); 4] =
-    [("seed", "--seed"), ("out", "--out"), ("strict", "--strict"), ("on_inconclusive", "--on-inconclusive")];
+const OF_ALL: [(&str, &str); 6] = [
+    ("seed", "--seed"),
+    ("out", "--out"),
+    ("strict", "--strict"),
+    ("on_inconclusive", "--on-inconclusive"),
+    ("metrics_listen", "--metrics-listen"),
+    ("metrics_file", "--metrics-file"),
+];
 
 /// `--variant 'NAME: FLAGS'`
 #[derive(Debug, Clone, PartialEq, Eq)]

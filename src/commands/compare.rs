@@ -6,7 +6,7 @@ use hairspring::analyze::paired::{Criteria, Sequential};
 use hairspring::cli::{CompareArgs, OnInconclusive};
 use hairspring::facts::Host;
 use hairspring::load::rng::{Rng, mix};
-use hairspring::output::OutDir;
+use hairspring::output::{OutDir, Outlets};
 use hairspring::plan::Plan;
 use hairspring::report::json::{self, Saved};
 use hairspring::report::{Beside, Comparison, Contest, Design, Inputs, Ranking, Report, text};
@@ -15,7 +15,9 @@ use hairspring::sys::{affinity, host};
 
 use super::against::Against;
 use super::handouts::Handouts;
-use super::{Console, Failure, Judgement, Measured, Series, environment_failed, unix_ms, write_failed};
+use super::{
+    Console, Failure, Judgement, Measured, Series, environment_failed, metrics, unix_ms, write_failed,
+};
 
 /// The order of rounds is drawn from a stream of its own.
 const ORDER_STREAM: u64 = 0x006f_7264_6572;
@@ -48,6 +50,7 @@ pub(crate) struct Experiment {
     against: Option<Against>,
     strict: bool,
     on_inconclusive: OnInconclusive,
+    metrics: Outlets,
 }
 
 impl Experiment {
@@ -88,6 +91,7 @@ impl Experiment {
             against,
             strict: tool.strict,
             on_inconclusive: tool.on_inconclusive,
+            metrics: metrics::asked(tool),
         })
     }
 
@@ -103,6 +107,7 @@ impl Experiment {
         stop: &StopFlag,
         console: &mut Console<'_>,
     ) -> Result<Measured, Failure> {
+        let publisher = metrics::publish(std::mem::take(&mut self.metrics), &mut self.sides, console)?;
         let rounds = self.sides[0].plan.rounds;
         let (mut last, mut unwritten) = (None, false);
         for round in 0..rounds {
@@ -131,7 +136,7 @@ impl Experiment {
         let result = last.expect("there is at least one round");
         console.print(&text::saved(&result));
         console.progress(&format!("files: {}", dir.path().display()));
-        let mut failed = unwritten | console.print_failed;
+        let mut failed = metrics::end(publisher, console) | unwritten | console.print_failed;
         let again = result.noise().map(|noise| noise.again.as_ref());
         for (report, series) in result.reports().into_iter().chain(again).zip(&self.sides) {
             failed |= environment_failed(report, series, console);

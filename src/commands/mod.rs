@@ -2,12 +2,14 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use hairspring::analyze::alerts::{self, Baseline};
 use hairspring::analyze::gate::SlaVerdict;
 use hairspring::analyze::validity::Verdict;
 use hairspring::cli::{CliError, OnInconclusive};
 use hairspring::facts::Round;
+use hairspring::facts::live::Live;
 use hairspring::output::{AlertHook, AlertPort, AlertSource, LogWriter, OutDir, OutputError};
 use hairspring::plan::{Material, Plan, Server};
 use hairspring::record::Distribution;
@@ -26,6 +28,7 @@ pub(crate) mod compare;
 pub(crate) mod gate;
 mod handouts;
 mod material;
+mod metrics;
 pub(crate) mod presets;
 pub(crate) mod run;
 pub(crate) mod suite;
@@ -131,6 +134,8 @@ pub(crate) struct Series {
     failures: Vec<String>,
     /// What its alerts compare with; none: its own start.
     pub(crate) baseline: Baseline,
+    /// Who is told while it is measured.
+    live: Option<Arc<Live>>,
 }
 
 impl Series {
@@ -150,6 +155,7 @@ impl Series {
             addresses: measuring::look_up(&plan)?,
             failures: Vec::new(),
             baseline: Baseline::default(),
+            live: None,
             log: LogFile { file, rows: 0, lost: 0, error: None },
             plan,
             rounds: Vec::new(),
@@ -175,9 +181,9 @@ impl Series {
         let output = dir.file(&format!("{}.server.txt", self.plan.target.name));
         let hook = self.hook(dir, index);
         let alert = |alert: &_| hook.iter().for_each(|(_, port)| port.tell(alert));
-        let outlets = Outlets { logs: ports, alert: &alert };
-        let mut result =
-            measuring::round(&self.plan, index, &self.addresses, &self.material, outlets, &output, stop);
+        let live = self.live.as_ref();
+        let outlets = Outlets { logs: ports, server_output: &output, live, alert: &alert };
+        let mut result = measuring::round(&self.plan, index, &self.addresses, &self.material, outlets, stop);
         if let Some(writer) = writer {
             let (outcome, helper) = writer.finish();
             self.log.rows += outcome.rows;

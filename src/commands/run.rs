@@ -2,7 +2,7 @@
 
 use hairspring::analyze::gate;
 use hairspring::cli::{OnInconclusive, RunArgs};
-use hairspring::output::OutDir;
+use hairspring::output::{OutDir, Outlets};
 use hairspring::plan::Plan;
 use hairspring::report::json::{self, Saved};
 use hairspring::report::{Inputs, Report, text};
@@ -11,7 +11,9 @@ use hairspring::sys::{affinity, host};
 
 use super::against::Against;
 use super::handouts::Handouts;
-use super::{Console, Failure, Judgement, Measured, Series, environment_failed, unix_ms, write_failed};
+use super::{
+    Console, Failure, Judgement, Measured, Series, environment_failed, metrics, unix_ms, write_failed,
+};
 
 pub(crate) fn execute(args: &RunArgs, console: &mut Console<'_>) -> Result<u8, Failure> {
     let tool = &args.common.tool;
@@ -29,6 +31,7 @@ pub(crate) struct Single {
     against: Option<Against>,
     strict: bool,
     on_inconclusive: OnInconclusive,
+    metrics: Outlets,
 }
 
 impl Single {
@@ -41,7 +44,8 @@ impl Single {
         if let Some(against) = &against {
             series.baseline = against.for_alerts(&series.plan)?;
         }
-        Ok(Self { series, against, strict: tool.strict, on_inconclusive: tool.on_inconclusive })
+        let metrics = metrics::asked(tool);
+        Ok(Self { series, against, strict: tool.strict, on_inconclusive: tool.on_inconclusive, metrics })
     }
 
     /// What it will do.
@@ -56,7 +60,8 @@ impl Single {
         stop: &StopFlag,
         console: &mut Console<'_>,
     ) -> Result<Measured, Failure> {
-        let Self { mut series, against, strict, on_inconclusive } = self;
+        let Self { mut series, against, strict, on_inconclusive, metrics } = self;
+        let publisher = metrics::publish(metrics, std::slice::from_mut(&mut series), console)?;
         let host = host::read();
         console.progress(&format!("measuring: {}", series.plan.load_in_words()));
         for round in 0..series.plan.rounds {
@@ -84,7 +89,8 @@ impl Single {
             let verdicts = against.judge(&saved, saved.verdicts())?;
             saved.adopt(verdicts);
         }
-        let mut failed = write_failed(dir, saved.file(), &json::render(&saved), console);
+        let mut failed = metrics::end(publisher, console);
+        failed |= write_failed(dir, saved.file(), &json::render(&saved), console);
         failed |= series.export(dir, console);
         console.print(&text::saved(&saved));
         for report in saved.reports() {

@@ -34,9 +34,11 @@ pub mod junit;
 mod kernel;
 pub mod markdown;
 mod mix;
+pub mod openmetrics;
 mod probe;
 mod ranking;
 mod round;
+pub mod scraped;
 mod suite;
 pub mod system;
 pub mod text;
@@ -51,6 +53,7 @@ pub use mix::TemplateRow;
 pub use probe::{Beyond, ProbeReport};
 pub use ranking::{Contest, RANKING_SCHEMA, RankedVariant, Ranking};
 pub use round::{Lateness, RoundReport, ThreadRow};
+use scraped::ScrapedReport;
 pub use suite::{SUITE_SCHEMA, ScenarioReport, SuiteReport};
 use system::SystemReport;
 pub use trend::{History, LeftOut, Observation, RunRow, TREND_SCHEMA, Trend, TrendReport};
@@ -147,6 +150,9 @@ pub struct Report {
     /// What the system monitor saw; null where it was off.
     #[serde(default)]
     pub system: Option<SystemReport>,
+    /// What the target told of itself; absent without `--scrape`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scraped: Option<ScrapedReport>,
     /// Percentiles are at most this share of themselves away from what was recorded.
     #[serde(default)]
     pub histogram_error: f64,
@@ -333,6 +339,7 @@ impl Report {
             logs,
             intervals: Intervals::of(rounds),
             system,
+            scraped: ScrapedReport::of(plan, rounds),
             histogram_error: RELATIVE_ERROR,
             histograms: json::save(&tally),
             batches: json::save_batches(&tally.batches),

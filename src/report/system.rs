@@ -184,7 +184,7 @@ fn round((index, system): &(u32, &System)) -> SystemRound {
 }
 
 /// Six significant digits: no sample is better, and reports stay short.
-fn digits(value: f64) -> f64 {
+pub(super) fn digits(value: f64) -> f64 {
     if value == 0.0 || !value.is_finite() {
         return 0.0;
     }

@@ -11,6 +11,7 @@ mod instrument;
 mod models;
 mod ranking;
 mod scenario;
+mod scraped;
 mod suite;
 mod system;
 mod trend;
@@ -80,6 +81,7 @@ pub fn run(report: &Report) -> String {
     models::diagnosis(&mut text, report.diagnosis.as_ref());
     system::system(&mut text, report);
     alerts::alerts(&mut text, "", report);
+    scraped::scraped(&mut text, report);
     instrument(&mut text, report);
     validity(&mut text, "validity", &report.validity);
     sla(&mut text, "SLA", &report.sla);

@@ -1,5 +1,6 @@
 //! I/O: what goes on beside the load, on threads that keep off its processors.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -7,9 +8,11 @@ use super::memory::MemoryWatch;
 use super::{Running, StartLine};
 use crate::analyze::alerts::{self, LiveWatch};
 use crate::engine::Clock;
-use crate::facts::HelperReport;
 use crate::facts::alerts::Alert;
+use crate::facts::live::Live;
 use crate::facts::system::System;
+use crate::facts::{HelperReport, ThreadTimes};
+use crate::load::time::Nanos;
 use crate::plan::{self, Plan, Server};
 use crate::record::SliceMerger;
 use crate::sys::clock::Monotonic;
@@ -19,33 +22,48 @@ use crate::sys::server::ServerProcess;
 
 /// Merges slices, and looks at our stub's memory.
 pub(super) struct Beside {
+    live: Option<Arc<Live>>,
     pub(super) merger: SliceMerger,
     pub(super) memory: Option<MemoryWatch>,
 }
 
 impl Beside {
-    pub(super) fn new(plan: &Plan, running: &Running, merger: SliceMerger) -> Self {
+    pub(super) fn new(plan: &Plan, running: &Running, merger: SliceMerger, live: Option<&Arc<Live>>) -> Self {
         let stub = running.process.as_ref().filter(|_| matches!(plan.target.server, Server::Stub(_)));
-        Self { merger, memory: stub.map(|process| MemoryWatch::new(process.id(), plan.interval)) }
+        let memory = stub.map(|process| MemoryWatch::new(process.id(), plan.interval));
+        Self { live: live.cloned(), merger, memory }
     }
 
     /// Until the load is over. Once a slice is enough: a thread has one to fill and one to spare while another waits.
     pub(super) fn until(mut self, load_over: &AtomicBool, plan: &Plan) -> (Self, HelperReport) {
         let helper = Helper::begin("slices", &plan.client.helpers.cpus);
         while !load_over.load(Ordering::Acquire) {
-            self.merger.merge();
+            self.merge();
             if let Some(memory) = &mut self.memory {
                 memory.look(Monotonic.now());
             }
             std::thread::park_timeout(Duration::from_nanos(plan.interval.0));
         }
         let account = helper.account();
+        self.merge();
         (self, account)
+    }
+
+    fn merge(&mut self) {
+        match &self.live {
+            None => self.merger.merge(),
+            Some(live) => self.merger.merge_telling(|ended, responses| live.add(ended, responses)),
+        }
     }
 }
 
 /// Whom the monitor watches.
-pub(super) fn watched(plan: &Plan, running: &Running, monitor: plan::Monitor) -> Watched {
+pub(super) fn watched(
+    plan: &Plan,
+    running: &Running,
+    monitor: plan::Monitor,
+    live: Option<&Arc<Live>>,
+) -> Watched {
     let server_cores = match &plan.target.server {
         Server::Stub(stub) => stub.cpus.len(),
         Server::Command { cpus, .. } => cpus.len(),
@@ -57,6 +75,7 @@ pub(super) fn watched(plan: &Plan, running: &Running, monitor: plan::Monitor) ->
         server_cores: Some(server_cores).filter(|&n| n > 0),
         addresses: running.addresses.clone(),
         client_cores: plan.client.cpus.len(),
+        live: live.cloned(),
     }
 }
 
@@ -78,4 +97,11 @@ pub(super) fn monitor(
         })
     });
     (seen.map(|seen| System { alerts: watch.finish(), ..seen }), helper.account())
+}
+
+/// What those who read the live figures took during the load.
+pub(super) fn readers(plan: &Plan, live: &Live, before: Nanos) -> HelperReport {
+    let taken = live.readers().saturating_sub(before).0;
+    let times = ThreadTimes { on_cpu_ns: Some(taken), ..ThreadTimes::default() };
+    HelperReport { name: "metrics".to_owned(), cpus: plan.client.helpers.cpus.clone(), times }
 }

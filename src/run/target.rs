@@ -8,10 +8,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::RunError;
-use crate::engine::Clock;
+use crate::engine::{Clock, uring};
 use crate::load::rng::mix;
 use crate::load::time::Nanos;
-use crate::plan::{Plan, Server, Stub, Target, Url};
+use crate::plan::{EnginePlan, Plan, Scrape, ScrapeFrom, Server, Stub, Target, Url};
 use crate::sys::affinity;
 use crate::sys::clock::Monotonic;
 use crate::sys::server::{self, ServerProcess};
@@ -86,6 +86,23 @@ pub(super) fn start_server(
     };
     let startup = process.as_ref().and_then(|_| since());
     Ok(Running { process, url, addresses: addresses.to_vec(), ready: None, startup })
+}
+
+/// Before any load: the engine asked for is to be had; the addresses of a target that has a URL, resolved once; and nobody
+/// may answer yet where a command is to be started.
+pub fn look_up(plan: &Plan) -> Result<Vec<SocketAddr>, RunError> {
+    if plan.client.engine == EnginePlan::Uring {
+        uring::available().map_err(RunError::Engine)?;
+    }
+    if let Some(Scrape { from: ScrapeFrom::Url(url), .. }) = &plan.scrape {
+        resolve(url)?;
+    }
+    let Some(url) = &plan.target.url else { return Ok(Vec::new()) };
+    let addresses = resolve(url)?;
+    if matches!(plan.target.server, Server::Command { .. }) && answers(url, &addresses) {
+        return Err(RunError::Occupied(url.to_string(), plan.target.name.clone()));
+    }
+    Ok(addresses)
 }
 
 /// Until `/health/startup` is answered 200; a server that never says so is measured as it is.

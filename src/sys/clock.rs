@@ -23,6 +23,11 @@ impl Clock for Monotonic {
     }
 }
 
+/// What the calling thread has used of a processor.
+pub fn own_cpu() -> Nanos {
+    read(ClockId::ThreadCPUTime)
+}
+
 /// Nanoseconds from CLOCK_MONOTONIC's origin to the Unix epoch's, now: turns stamps into dates. Only for labels in
 /// reports: the wall clock may step, so no duration is taken from it.
 pub fn wall_offset() -> Nanos {

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod helper;
 pub mod host;
 pub mod monitor;
+pub mod scrape;
 pub mod server;
 pub mod signal;
 pub mod socket;

@@ -5,11 +5,13 @@
 //! Not here: what the figures mean (analyze), how they are shown (report).
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::clock::Monotonic;
+use super::clock::{Monotonic, own_cpu};
 use crate::engine::Clock;
+use crate::facts::live::Live;
 use crate::facts::system::{METRICS, NotVisible, Side, System};
 use crate::load::time::Nanos;
 
@@ -46,6 +48,8 @@ pub struct Watched {
     pub addresses: Vec<SocketAddr>,
     /// How many processors the load is pinned to.
     pub client_cores: usize,
+    /// Where each sample is told of.
+    pub live: Option<Arc<Live>>,
 }
 
 /// One sample as it was taken: the metrics that were read together, over a stretch of time.
@@ -84,6 +88,7 @@ pub struct Monitor {
     connections: Connections,
     fast: Sheet,
     slow: Sheet,
+    live: Option<Arc<Live>>,
 }
 
 impl Monitor {
@@ -101,6 +106,7 @@ impl Monitor {
             connections: Connections::new(port, families(watched.addresses.first(), local), local.is_some()),
             fast: Sheet::new(),
             slow: Sheet::new(),
+            live: watched.live.clone(),
         }
     }
 
@@ -131,6 +137,9 @@ impl Monitor {
                 // half of what may be used is for the others
                 let pause = Nanos((2.0 * own_cpu().saturating_sub(before).0 as f64 / SHARE) as u64);
                 slow_due = since + since.min(SLOW).max(pause);
+            }
+            if let Some(live) = &self.live {
+                live.sampled(self.fast.newest().chain(self.slow.newest()));
             }
             seen.samples += 1;
             seen.wall = Monotonic.now().saturating_sub(began);
@@ -213,12 +222,6 @@ impl Monitor {
         seen.connections = self.connections.last_seen();
         seen
     }
-}
-
-/// What the calling thread has used of a processor.
-fn own_cpu() -> Nanos {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Nanos(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
 }
 
 /// When a monitor that has used so much may sample again, after its begin.

@@ -35,6 +35,7 @@ impl ReplyTo {
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) fields: Vec<(&'static str, String)>,
+    content_type: &'static str,
     pub(crate) body: Vec<u8>,
     /// The evidence of an infer request, to be logged when the answer is written.
     pub(crate) record: Option<Record>,
@@ -45,10 +46,15 @@ impl Answer {
         Self {
             status,
             fields: Vec::new(),
+            content_type: "application/json",
             // Only maps with non-string keys fail to serialise; there are none.
             body: serde_json::to_vec(body).unwrap_or_default(),
             record: None,
         }
+    }
+
+    pub(crate) fn text(content_type: &'static str, text: String) -> Self {
+        Self { status: 200, fields: Vec::new(), content_type, body: text.into_bytes(), record: None }
     }
 
     pub(crate) fn error(status: u16, reason: &str) -> Self {
@@ -71,10 +77,11 @@ impl Answer {
         // Writing to a Vec cannot fail.
         let _ = write!(
             out,
-            "HTTP/1.1 {} {}\r\nDate: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{connection}",
+            "HTTP/1.1 {} {}\r\nDate: {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{connection}",
             self.status,
             reason_phrase(self.status),
             http_date(unix_seconds),
+            self.content_type,
             self.body.len(),
         );
         for (name, value) in &self.fields {

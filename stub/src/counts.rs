@@ -1,4 +1,4 @@
-//! What the server counts, for `/stats` and for tests.
+//! What the server counts, for `/stats`, `/metrics` and tests.
 //!
 //! Plain atomics, each touched once per request or connection. They are read while others write: a snapshot may be
 //! torn by a request or two while the server is busy, and is exact when it is idle.

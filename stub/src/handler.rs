@@ -13,6 +13,7 @@ use crate::clock;
 use crate::evidence::{Arrival, Record};
 use crate::history::Begun;
 use crate::http::{Head, Method, Request, RequestId};
+use crate::metrics;
 use crate::shared::Shared;
 use crate::work;
 
@@ -63,6 +64,7 @@ pub(crate) fn route(shared: &Shared, request: Request, arrival: Arrival) -> Rout
     let answer = match path.as_str() {
         "*" => Answer::json(200, &json!({})).with("Allow", "GET, HEAD, POST, OPTIONS"),
         STATS => Answer::json(200, &shared.counts()),
+        METRICS => Answer::text(metrics::CONTENT_TYPE, metrics::render(&shared.counts(), shared.started)),
         "/health/startup" | "/health/ready" if shared.history.not_ready_for().is_some() => {
             Answer::error(503, STARTING)
         }
@@ -75,7 +77,7 @@ pub(crate) fn route(shared: &Shared, request: Request, arrival: Arrival) -> Rout
 pub(crate) fn refuse(head: &Head) -> Option<Answer> {
     let allow = match head.path.as_str() {
         INFER => "POST",
-        "/health/live" | "/health/ready" | "/health/startup" | STATS => "GET, HEAD",
+        "/health/live" | "/health/ready" | "/health/startup" | STATS | METRICS => "GET, HEAD",
         "*" => "OPTIONS",
         _ => "",
     };
@@ -132,6 +134,7 @@ pub(crate) fn retry_after(status: u16, reason: &str, wait_ns: u64) -> Answer {
 
 const INFER: &str = "/v1/infer";
 const STATS: &str = "/stats";
+const METRICS: &str = "/metrics";
 const STARTING: &str = "the server is still starting";
 const SERVER_TIMING: &str = "Server-Timing";
 

@@ -7,7 +7,7 @@
 //!
 //! Reading order: `config` (flags) · `server` (start, stop) · `models` (threading) · `connection` (one client) ·
 //! `http` (request reader) · `handler` (answers) · `work` (service times, pure) · `behavior` (ways to be slow, pure) and
-//! `history` (what they need to remember) · `admission` (limits) · `evidence`, `log`, `counts` (what is told) · `clock`,
+//! `history` (what they need to remember) · `admission` (limits) · `evidence`, `log`, `counts`, `metrics` (what is told) · `clock`,
 //! `threading`, `sys` (the machine).
 
 #![deny(unsafe_code)]
@@ -25,6 +25,7 @@ mod handler;
 mod history;
 mod http;
 mod log;
+mod metrics;
 mod models;
 mod server;
 mod shared;

@@ -1,6 +1,7 @@
 //! What all threads of one server share: its plan, its limits, its counters, its stop flag.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::admission::{Queue, RateLimit};
 use crate::clock::{self, StampClock};
@@ -24,6 +25,8 @@ pub(crate) struct Shared {
     pub(crate) stamps: StampClock,
     pub(crate) kernel_stamps: bool,
     pub(crate) log: Option<LogSender>,
+    /// In seconds since the Unix epoch.
+    pub(crate) started: f64,
     stopping: AtomicBool,
     drained_by: AtomicU64,
 }
@@ -38,6 +41,7 @@ impl Shared {
             stamps: StampClock::new(),
             kernel_stamps,
             log,
+            started: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |t| t.as_secs_f64()),
             stopping: AtomicBool::new(false),
             drained_by: AtomicU64::new(u64::MAX),
             plan,

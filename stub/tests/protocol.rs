@@ -102,6 +102,31 @@ fn head_is_get_without_the_body() {
     });
 }
 
+#[test]
+fn metrics_are_the_counts_as_openmetrics() {
+    for_each_model(|model, server| {
+        let mut client = Client::connect(server.addr());
+        (0..3).for_each(|id| drop(client.exchange(infer(&id.to_string()))));
+        client.exchange(get("/nowhere"));
+        let answer = client.exchange(get("/metrics"));
+        let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        assert_eq!((answer.status, answer.field("Content-Type")), (200, Some(kind)), "{model:?}");
+        let text = String::from_utf8(answer.body).expect("text");
+        for line in [
+            "# TYPE stub_requests counter",
+            "stub_requests_total{status=\"200\"} 3",
+            "stub_requests_total{status=\"404\"} 1",
+            "stub_connections_accepted_total 1",
+            "stub_connections_open 1",
+            "stub_requests_in_flight 0",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{model:?}, {line}: {text}");
+        }
+        assert_eq!(text.contains("\nstub_queue_requests 0\n"), model == Model::Pool, "{text}");
+        assert!(text.ends_with("\n# EOF\n"), "{text}");
+    });
+}
+
 /// Requests, the status each must get, and whether the connection must close.
 fn wrong_requests() -> Vec<(String, u16, bool)> {
     let post = |lines: &str| format!("POST /v1/infer HTTP/1.1\r\nHost: a\r\n{lines}\r\n");

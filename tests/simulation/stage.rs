@@ -152,6 +152,7 @@ pub(crate) fn run_on<S: Stack>(
         wall: ended.saturating_sub(t0),
         steal: None,
         system: None,
+        scraped: None,
         interrupted: !scenario.interrupts.is_empty() || capped,
         server_survived: None,
         server_failure: None,

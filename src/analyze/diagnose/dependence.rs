@@ -3,7 +3,7 @@
 use crate::record::Moments;
 
 /// Spearman's rank correlation of pairs, ties by mean ranks. `None` where one side does not vary.
-pub(super) fn spearman(pairs: &[(f64, f64)]) -> Option<f64> {
+pub(in crate::analyze) fn spearman(pairs: &[(f64, f64)]) -> Option<f64> {
     let first = ranks(&pairs.iter().map(|pair| pair.0).collect::<Vec<_>>());
     let second = ranks(&pairs.iter().map(|pair| pair.1).collect::<Vec<_>>());
     let mean = (pairs.len() as f64 + 1.0) / 2.0;

@@ -147,6 +147,11 @@ impl Sheet {
         }
     }
 
+    /// What the newest sample has, by name.
+    pub(super) fn newest(&self) -> impl Iterator<Item = (Name, f64)> {
+        self.columns.iter().filter_map(|column| Some((column.name.clone(), column.value?)))
+    }
+
     /// Two rows become one.
     fn fold(&mut self) {
         self.per_row *= 2;
