@@ -12,11 +12,13 @@ use crate::load::time::Nanos;
 use crate::preset::Scenario;
 use crate::record::OkStatuses;
 
+mod alerts;
 mod helpers;
 mod material;
 mod scrape;
 
-pub use helpers::Helpers;
+pub use alerts::Alerts;
+pub use helpers::{Helpers, Monitor};
 pub use material::{Material, Mix, MixRow, Outgoing};
 pub use scrape::{Scrape, ScrapeFrom};
 
@@ -61,6 +63,9 @@ pub struct Plan {
     pub rounds: u32,
     /// The gate's rules, in canonical form.
     pub sla: Vec<String>,
+    /// What is told of it.
+    #[serde(default)]
+    pub alerts: Alerts,
     /// The target's own metrics, where they were asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scrape: Option<Scrape>,
@@ -327,16 +332,6 @@ pub struct Probe {
     pub cpu: usize,
     /// A thread of the load runs on the same processor.
     pub shared: bool,
-}
-
-/// The system monitor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Monitor {
-    /// Between samples.
-    #[serde(rename = "interval_ns")]
-    pub interval: Nanos,
-    /// The server's first process, where the user named it.
-    pub server_pid: Option<u32>,
 }
 
 /// How threads wait when nothing is due.
