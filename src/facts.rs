@@ -186,6 +186,4 @@ pub struct Round {
 pub struct ServerFacts {
     /// From its start to its readiness; `None` if it is not ours.
     pub startup: Option<Nanos>,
-    /// Its resident memory in bytes by the time since t0, in order of time; empty where it was not looked at.
-    pub memory: Vec<(Nanos, u64)>,
 }

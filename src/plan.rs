@@ -13,11 +13,13 @@ use crate::preset::Scenario;
 use crate::record::OkStatuses;
 
 mod alerts;
+mod engine;
 mod helpers;
 mod material;
 mod scrape;
 
 pub use alerts::Alerts;
+pub use engine::{EnginePlan, WaitPlan};
 pub use helpers::{Helpers, Monitor};
 pub use material::{Material, Mix, MixRow, Outgoing};
 pub use scrape::{Scrape, ScrapeFrom};
@@ -66,6 +68,9 @@ pub struct Plan {
     /// What is told of it.
     #[serde(default)]
     pub alerts: Alerts,
+    /// What is found is tested by an intervention.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub confirm: bool,
     /// The target's own metrics, where they were asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scrape: Option<Scrape>,
@@ -300,28 +305,6 @@ pub struct Client {
     pub wait: WaitPlan,
 }
 
-/// `--engine`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub enum EnginePlan {
-    /// The one that was measured to disturb less: epoll.
-    Auto,
-    /// epoll, through mio.
-    Epoll,
-    /// io_uring.
-    Uring,
-}
-
-impl EnginePlan {
-    /// As in `--engine`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Auto | Self::Epoll => "epoll",
-            Self::Uring => "uring",
-        }
-    }
-}
-
 /// `--probe`: one connection that measures at a low rate, spinning, beside the load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Probe {
@@ -332,18 +315,6 @@ pub struct Probe {
     pub cpu: usize,
     /// A thread of the load runs on the same processor.
     pub shared: bool,
-}
-
-/// How threads wait when nothing is due.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub enum WaitPlan {
-    /// Spin while requests are in flight or due within 150 µs if the thread has its processor to itself; else park.
-    Auto,
-    /// Never sleep.
-    Spin,
-    /// Always sleep in the kernel.
-    Park,
 }
 
 /// `--keepalive`.

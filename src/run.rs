@@ -34,7 +34,6 @@ use crate::sys::signal::StopFlag;
 use crate::worker::{self, Wait};
 
 mod beside;
-mod memory;
 mod scraping;
 mod start;
 mod target;
@@ -199,7 +198,7 @@ fn measure(
     let mut logs = logs.into_iter();
     let (mut slices, merger) = slicing(plan.interval, threads);
     let load_over = &AtomicBool::new(false);
-    let beside = Beside::new(plan, running, merger, live);
+    let beside = Beside::new(merger, live);
     let readers_before = live.map(|live| live.readers());
     let gathered = std::thread::scope(|scope| {
         let begin = || {
@@ -282,10 +281,7 @@ fn measure(
         interrupted: stop.count() > 0 || cut_short,
         server_survived: None,
         server_failure: None,
-        server_facts: ServerFacts {
-            startup: running.startup,
-            memory: beside.memory.map(|watch| watch.since(t0)).unwrap_or_default(),
-        },
+        server_facts: ServerFacts { startup: running.startup },
         alerts: RoundAlerts::default(),
     })
 }

@@ -4,6 +4,7 @@
 //! - `conformance`: answers that other people's parsers are tested with, however they are cut;
 //! - `attribution`: labelled scenarios, and what is said to be wrong with them;
 //! - `cli`: what is refused before anything is measured, and how it says so;
+//! - `confirm`: what `--confirm` changes, what it predicts and what it makes of the measurement;
 //! - `e2e`: every threading model under every load, every kind of answer, both commands;
 //! - `faults`: what servers, disks and users do to a run in progress;
 //! - `formats`: the files, recomputed from the CSV by a second implementation;
@@ -24,6 +25,7 @@
 
 mod attribution;
 mod cli;
+mod confirm;
 mod conformance;
 mod e2e;
 mod faults;

@@ -210,6 +210,7 @@ fn report(plan: &Plan, rounds: &[Round], logs: Vec<LogFile>) -> Report {
         logs,
         created_unix_ms: 1_700_000_000_000,
         complete: true,
+        trial: None,
     })
 }
 

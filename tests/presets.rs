@@ -1,13 +1,24 @@
 //! Each scenario in a fraction of its time, on the stub: it runs, its plan is its preset's, and its questions are answered. Times
 //! are asserted only where the stub cannot be faster.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::support::{Scratch, Scripted, Stub, answer, check_report, ok};
 
 /// Runs a preset with these flags; the report.
 fn trial(scratch: &Scratch, flags: &str) -> Value {
-    let finished = scratch.hairspring(&format!("run --wait park --preset {flags}")).run().expect(0);
+    trial_with(scratch, flags, "")
+}
+
+/// The same with further flags of the stub.
+fn trial_with(scratch: &Scratch, flags: &str, of_stub: &str) -> Value {
+    let mut command = scratch.hairspring(&format!("run --wait park --preset {flags}"));
+    if !of_stub.is_empty() {
+        command = command.args_pair("--stub-flags", of_stub);
+    }
+    let finished = command.deadline(Duration::from_secs(60)).run().expect(0);
     let report = scratch.json("results/report.json");
     check_report(&report, &scratch.path("results/requests.csv"));
     let name = flags.split(' ').next().unwrap();
@@ -112,13 +123,20 @@ fn a_spike_has_a_before_a_during_and_an_after() {
 #[test]
 fn endurance_sees_a_leak() {
     let scratch = Scratch::new("preset-endurance");
-    // 20 users on 8 workers of 50 ms leave 64 KiB each 6 ms or so to a server of some 10 MiB
-    let report = trial(&scratch, "endurance --time-scale 0.0015 --stub-flags=--leak-bytes=65536");
+    // 8 workers of 200 ms leave 64 KiB and a descriptor 40 times a second to a server of some 10 MiB and 40 descriptors
+    let report = trial_with(
+        &scratch,
+        "endurance --time-scale 0.0025 --service fixed:200ms",
+        "--leak-bytes 65536 --leak-fds 1",
+    );
     let trends = report["scenario"]["trends"].as_array().unwrap();
     let figures: Vec<_> = trends.iter().map(|trend| trend["figure"].as_str().unwrap()).collect();
-    assert_eq!(figures, ["p50", "p99", "throughput", "memory"]);
-    let (outcome, figure) = check(&report, "memory-growth");
-    assert!(outcome == "fail" && figure.unwrap() > 5.0, "{outcome} {figure:?}: {}", trends[3]);
+    assert_eq!(figures, ["p50", "p99", "throughput", "memory", "descriptors"]);
+    for (at, name) in [(3, "memory-growth"), (4, "descriptor-growth")] {
+        let (outcome, figure) = check(&report, name);
+        assert!(outcome == "fail" && figure.unwrap() > 5.0, "{outcome} {figure:?}: {}", trends[at]);
+        assert!(trends[at]["interval"][0].as_f64().unwrap() > 0.0, "{}", trends[at]);
+    }
     for name in ["latency-drift", "tail-drift", "throughput-drift"] {
         assert_ne!(check(&report, name).0, "not_evaluable", "{trends:?}");
     }

@@ -4,7 +4,7 @@
 //! A finding is **shown** where every test holds, **consistent with** what was seen where the necessary ones hold, else
 //! **not shown**; where a necessary figure is missing it is **not evaluated**, which is never "fine". Findings are ranked by
 //! the share of the excess latency they explain, never by how busy something was. Nothing here says "because": only a
-//! change that was predicted and measured again can (docs/METHOD.md).
+//! change that was predicted and measured again can (`analyze::confirm`, which has the word above **shown**).
 //!
 //! Not here: advice (`recommend`), words for a terminal (report).
 
@@ -15,11 +15,15 @@ mod machine;
 mod rules;
 mod stalls;
 mod symptoms;
+mod timers;
+mod uncertainty;
 
 pub use concurrency::Concurrency;
 pub use machine::ServerSide;
 pub use stalls::Stalls;
 pub use symptoms::{Client, Excess, Refusals, Sources, Symptoms};
+pub use timers::{Clusters, Lost};
+pub use uncertainty::LeftOut;
 
 use rules::{RULES, Rule};
 
@@ -35,6 +39,8 @@ pub enum Word {
     ConsistentWith,
     /// All tests hold.
     Shown,
+    /// And a change that was predicted from it was measured (`--confirm`).
+    Confirmed,
 }
 
 impl Word {
@@ -45,6 +51,7 @@ impl Word {
             Self::NotShown => "not shown",
             Self::ConsistentWith => "consistent with",
             Self::Shown => "shown",
+            Self::Confirmed => "shown, confirmed by intervention",
         }
     }
 }
@@ -99,6 +106,9 @@ pub struct Finding {
     pub says: String,
     /// The share that it explains, 0 to 1; null where that is not known.
     pub explained: Option<f64>,
+    /// What that lies between with 95 %; null where too little was kept to say.
+    #[serde(default)]
+    pub explained_interval: Option<[f64; 2]>,
     /// The share of what.
     pub of: Of,
     /// The tests in order.
@@ -136,14 +146,14 @@ pub fn find(symptoms: &Symptoms) -> Findings {
         match finding.word {
             Word::NotEvaluated => findings.not_evaluated.push(finding),
             Word::NotShown => findings.cleared.push(finding),
-            Word::ConsistentWith | Word::Shown => findings.findings.push(finding),
+            _ => findings.findings.push(finding),
         }
     }
     findings.findings.sort_by(|a, b| rank(b).total_cmp(&rank(a)));
     let mut consistent = 0;
     let (kept, surplus) = std::mem::take(&mut findings.findings).into_iter().partition(|finding| {
         consistent += usize::from(finding.word == Word::ConsistentWith);
-        finding.word == Word::Shown || consistent <= CONSISTENT_MAX
+        finding.word >= Word::Shown || consistent <= CONSISTENT_MAX
     });
     findings.findings = kept;
     findings.cleared.extend(Vec::into_iter(surplus).map(|mut finding: Finding| {
@@ -151,14 +161,22 @@ pub fn find(symptoms: &Symptoms) -> Findings {
         finding.note = Some("two others explain more".to_owned());
         finding
     }));
-    findings.summary = summary(&findings, symptoms);
+    findings.summarize(symptoms);
     findings
+}
+
+impl Findings {
+    /// Says again what follows, and puts what comes first in front.
+    pub(super) fn summarize(&mut self, symptoms: &Symptoms) {
+        self.findings.sort_by(|a, b| rank(b).total_cmp(&rank(a)));
+        self.summary = summary(self, symptoms);
+    }
 }
 
 /// A finding about the client first, as nothing else holds then; what is shown before what is not; then by the share.
 fn rank(finding: &Finding) -> f64 {
     let first = if finding.rule == rules::CLIENT { 100.0 } else { 0.0 };
-    let shown = if finding.word == Word::Shown { 10.0 } else { 0.0 };
+    let shown = if finding.word >= Word::Shown { 10.0 } else { 0.0 };
     first + shown + finding.explained.unwrap_or(0.0)
 }
 
@@ -168,7 +186,8 @@ fn judge(rule: &Rule, symptoms: &Symptoms) -> Finding {
         rule: rule.name.to_owned(),
         word: climb(&tests),
         says: rule.looked_for.to_owned(),
-        explained: (rule.explains)(symptoms).map(|share| share.clamp(0.0, 1.0)),
+        explained: share_of(rule, symptoms),
+        explained_interval: uncertainty::of_share(rule, symptoms),
         of: rule.of,
         tests,
         disproof: String::new(),
@@ -183,6 +202,10 @@ fn judge(rule: &Rule, symptoms: &Symptoms) -> Finding {
         finding.disproof = (rule.disproof)(symptoms);
     }
     finding
+}
+
+fn share_of(rule: &Rule, symptoms: &Symptoms) -> Option<f64> {
+    (rule.explains)(symptoms).map(|share| share.clamp(0.0, 1.0))
 }
 
 /// Missing figures of a necessary test leave the rule not evaluated, unless another of them fails.
@@ -215,7 +238,7 @@ fn summary(findings: &Findings, symptoms: &Symptoms) -> String {
     let excess = symptoms.excess.filter(Excess::is_slow);
     match (findings.findings.first(), excess) {
         (Some(first), _) => match first.word {
-            Word::Shown => first.says.clone(),
+            Word::Shown | Word::Confirmed => first.says.clone(),
             _ => format!("nothing is shown; most is consistent with this: {}", first.says),
         },
         (None, Some(excess)) => {

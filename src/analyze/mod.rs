@@ -4,6 +4,7 @@ pub mod alerts;
 pub mod attribution;
 pub mod capacity;
 pub mod compare;
+pub mod confirm;
 pub mod diagnose;
 pub mod findings;
 pub mod gate;

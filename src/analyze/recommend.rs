@@ -2,24 +2,24 @@
 //!
 //! A prediction is this very run once more, with its own arrivals and service times, on an ideal station of another size
 //! (`model`); its interval is that of ten consecutive parts, widened by how far the model was off the run itself. Where no
-//! model applies, the accounting says what would be left if the cause were gone, and there is no interval. Without a
+//! model applies, the accounting says what would be left if the cause were gone, as far as its share is known. Without a
 //! finding there is no advice but limits to watch.
 
 use serde::{Deserialize, Serialize};
 
-use super::findings::{Finding, Findings, Of, Sources, Symptoms, Word};
+use super::findings::{Excess, Finding, Findings, Of, Sources, Symptoms, Word};
 use super::gate::{Limit, Metric, Rule, SlaReport, SlaVerdict};
 use super::stats::Percentile;
 use super::theory::Theory;
 use super::validity::Verdict;
-use crate::facts::system::SystemFigures;
 use crate::load::time::Nanos;
 
 mod health;
-mod model;
+mod kubernetes;
+pub(super) mod model;
 
 pub use health::{Health, Penalty};
-use model::Station;
+use model::{Predicted, Station};
 
 /// What a change is expected to do to one figure.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,7 +30,7 @@ pub struct Improvement {
     pub from_ns: Option<Nanos>,
     /// As predicted.
     pub to_ns: Nanos,
-    /// 95 %: the prediction is not less than this; null where only the accounting speaks.
+    /// 95 %: the prediction is not less than this; null where too little was kept to say.
     pub low_ns: Option<Nanos>,
     /// And not more than this.
     pub high_ns: Option<Nanos>,
@@ -117,7 +117,7 @@ pub fn advise(grounds: Grounds<'_>) -> Advice {
     }
     if grounds.sources.validity.verdict != Verdict::Invalid && !grounds.partial {
         recommendations.extend(to_watch(grounds));
-        recommendations.extend(kubernetes(grounds));
+        recommendations.extend(kubernetes::advise(grounds));
     }
     for (recommendation, priority) in recommendations.iter_mut().zip(1..) {
         recommendation.priority = priority;
@@ -183,22 +183,30 @@ fn sized(grounds: Grounds<'_>, finding: &Finding, station: &Station, goal: Goal)
             verify: format!("the service time (Server-Timing) at {} is below {limit}", goal.percentile),
         });
     }
-    advice.extend(limits(station, goal, from()));
+    advice.extend(limits(grounds, station, goal, from()));
     advice
 }
 
 /// How many may be in the server, and wait, and at which rate more is needed, at the present size.
-fn limits(station: &Station, goal: Goal, from: String) -> Vec<Recommendation> {
+fn limits(grounds: Grounds<'_>, station: &Station, goal: Goal, from: String) -> Vec<Recommendation> {
     let Some(limit) = goal.limit else { return Vec::new() };
     let mut advice = Vec::new();
     if let Some((inside, waiting)) = station.safe_concurrency(limit) {
+        let Predicted { value, low, high } = station.mean_with(inside);
+        let tally = grounds.sources.tally;
         advice.push(Recommendation {
             priority: 0,
             what: format!(
                 "until then admit at most {inside} requests at once, {waiting} of them waiting, and answer further ones 503 at once"
             ),
             from: from.clone(),
-            improvement: None,
+            improvement: Some(Improvement {
+                figure: "mean of those admitted".to_owned(),
+                from_ns: tally.response_ok.mean(),
+                to_ns: value,
+                low_ns: Some(low),
+                high_ns: Some(high),
+            }),
             cost: "requests beyond that are refused instead of late".to_owned(),
             verify: format!(
                 "with -c {inside} and no think time, the mean response time is at most {limit} (N·S/{})",
@@ -229,7 +237,7 @@ fn measured(grounds: Grounds<'_>, p: Percentile) -> Option<Nanos> {
 }
 
 /// What, at what cost, and how to verify, where no model gives a size.
-const REMEDIES: [(&str, &str, &str, &str); 11] = [
+const REMEDIES: [(&str, &str, &str, &str); 12] = [
     (
         "client-bound",
         "measure again with a client that keeps up: more --cpus, fewer connections or a lower --rate, nothing else on its processors",
@@ -291,6 +299,12 @@ const REMEDIES: [(&str, &str, &str, &str); 11] = [
         "machine.tcp_syn_retransmits is 0",
     ),
     (
+        "data-retransmission",
+        "find where packets are lost: an accept queue that is full, a policer or shaper, a network card's ring",
+        "none to look: machine.softnet_dropped, machine.listen_drops, `tc -s qdisc`, `ethtool -S`",
+        "machine.tcp_retransmits is 0, and no answer comes 200 ms late",
+    ),
+    (
         "single-thread",
         "serve requests on more than one thread, with a processor for each that computes",
         "one thread and up to one processor each",
@@ -337,11 +351,16 @@ fn remedy(grounds: Grounds<'_>, finding: &Finding) -> Option<Recommendation> {
     let improvement = gone.map(|(excess, share)| Improvement {
         figure: "mean from p95".to_owned(),
         from_ns: Some(excess.response_ns),
-        to_ns: excess.response_ns.saturating_sub(Nanos((share * excess.excess_ns.0 as f64) as u64)),
-        low_ns: None,
-        high_ns: None,
+        to_ns: left(excess, share),
+        low_ns: finding.explained_interval.map(|[_, most]| left(excess, most)),
+        high_ns: finding.explained_interval.map(|[least, _]| left(excess, least)),
     });
     Some(Recommendation { priority: 0, what, from: finding.rule.clone(), improvement, cost, verify })
+}
+
+/// What requests at and above p95 take without this share of their excess.
+fn left(excess: Excess, share: f64) -> Nanos {
+    excess.response_ns.saturating_sub(Nanos((share * excess.excess_ns.0 as f64) as u64))
 }
 
 /// An alert fires from so many times what was measured.
@@ -368,47 +387,6 @@ fn to_watch(grounds: Grounds<'_>) -> Option<Recommendation> {
             "p95 was {p95} here; the limit is {ALERT_AT} times that, at most what the gate allows"
         ),
     })
-}
-
-/// Resource hints of what the server used, and the time its health paths took.
-fn kubernetes(grounds: Grounds<'_>) -> Option<Recommendation> {
-    let figures = grounds.sources.system?;
-    let of = |name: &str| figures.get(name).copied();
-    let (cores, rss): (SystemFigures, SystemFigures) = (of("server.cores")?, of("server.rss")?);
-    let milli = |cores: f64| (cores * 20.0).ceil() * 50.0;
-    let mebi = |bytes: f64| (bytes / 1024.0 / 1024.0 / 16.0).ceil() * 16.0;
-    let health = health_path(grounds).map_or(String::new(), |(path, p99)| {
-        format!(
-            "; probe {path} with timeoutSeconds {} (its p99 is {p99})",
-            (3.0 * p99.as_secs()).ceil().max(1.0)
-        )
-    });
-    Some(Recommendation {
-        priority: 0,
-        what: format!(
-            "in Kubernetes at this load: requests cpu {:.0}m memory {:.0}Mi, limits cpu {:.0}m memory {:.0}Mi{health}",
-            milli(cores.mean),
-            mebi(rss.mean),
-            milli(1.25 * cores.max),
-            mebi(1.25 * rss.max)
-        ),
-        from: "measured".to_owned(),
-        improvement: None,
-        cost: "what it used: mean as request, its greatest and a quarter as limit".to_owned(),
-        verify: "server.throttled stays 0 at this load".to_owned(),
-    })
-}
-
-/// The slowest health path of a mix.
-fn health_path(grounds: Grounds<'_>) -> Option<(String, Nanos)> {
-    let Sources { plan, tally, .. } = grounds.sources;
-    let rows = plan.mix.iter().flat_map(|mix| &mix.requests).zip(tally.templates.iter());
-    let health = rows.filter_map(|(row, counted)| {
-        let path = row.path.as_ref().filter(|path| path.contains("health"))?;
-        let responses = counted.response_ok.as_ref()?;
-        Some((path.clone(), responses.at_rank(Percentile::P99.rank(responses.count()))?))
-    });
-    health.max_by_key(|(_, p99)| *p99)
 }
 
 /// A gate that is not met.

@@ -73,7 +73,7 @@ pub fn findings(plan: &Plan, rounds: &[Round], tally: &Tally, verdict: Verdict) 
         Judged::FirstAgainstLater => first::judge(plan, rounds, &mut findings),
         Judged::Health => health::judge(plan, tally, &mut findings),
         Judged::Recovery => stages::judge(plan, rounds, &mut findings),
-        Judged::Endurance => endurance::judge(plan, rounds, &mut findings),
+        Judged::Endurance => endurance::judge(rounds, &mut findings),
         Judged::Exhaustion => exhaustion::judge(plan, rounds, tally, &mut findings),
         Judged::Scaling => scaling::judge(plan, rounds, &mut findings),
     }
@@ -96,7 +96,7 @@ fn notes(plan: &Plan, time_scale: f64, verdict: Verdict) -> Vec<String> {
     }
     if matches!(plan.target.server, Server::External) {
         notes.push(
-            "the server ran already: rounds share it, nothing is known of its start, and its memory is not visible".to_owned(),
+            "the server ran already: rounds share it, nothing is known of its start, and its memory is seen only with --server-pid".to_owned(),
         );
     }
     notes

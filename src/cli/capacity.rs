@@ -75,6 +75,7 @@ impl CapacityArgs {
             ready_timeout: Nanos::ZERO,
             common,
             preset: None,
+            confirm: false,
             rounds: None,
             time_scale: 1.0,
         };

@@ -312,6 +312,9 @@ pub struct RunArgs {
     /// Rounds, each with a fresh server where it is ours; their requests are judged together [default: the preset's, or 1]
     #[arg(long, value_name = "N")]
     pub rounds: Option<u32>,
+    /// Then test the cause found: predict what a change of it brings, and measure that in six pairs of short rounds
+    #[arg(long)]
+    pub confirm: bool,
     /// All else.
     #[command(flatten)]
     pub common: CommonArgs,

@@ -54,7 +54,8 @@ impl RunArgs {
         let target = Target { name: "target".to_owned(), url, server };
         let rules = parse_rules(&common.tool.sla)?;
         let plan = common.plan(target, preset, &cpus, &rules, common.request.digest, rounds)?;
-        Ok(Plan { scenario: self.preset.map(|preset| preset.scenario(self.time_scale)), ..plan })
+        let scenario = self.preset.map(|preset| preset.scenario(self.time_scale));
+        Ok(Plan { scenario, confirm: self.confirm, ..plan })
     }
 }
 
@@ -238,6 +239,7 @@ impl CommonArgs {
             rounds,
             sla: rules.iter().map(ToString::to_string).collect(),
             alerts: self.tool.alerts.plan()?,
+            confirm: false,
             scrape: self.tool.metrics.scrape()?,
             scenario: None,
         })

@@ -95,6 +95,25 @@ impl Experiment {
         })
     }
 
+    /// Two plans and nothing to judge: the plan of a run, and what an intervention makes of it.
+    pub(super) fn between(as_it_was: Plan, changed: Plan) -> Result<Self, Failure> {
+        Ok(Self {
+            sides: Series::all(vec![as_it_was, changed])?,
+            aa: false,
+            order: Vec::new(),
+            beside: vec![Beside::default()],
+            host: host::read(),
+            ignore_output: true,
+            criteria: Criteria::default(),
+            sequential: None,
+            contest: None,
+            against: None,
+            strict: false,
+            on_inconclusive: OnInconclusive::Say,
+            metrics: Outlets::default(),
+        })
+    }
+
     /// What it will do, of each side.
     pub(crate) fn plans(&self) -> Vec<&Plan> {
         self.sides.iter().map(|side| &side.plan).collect()
@@ -216,6 +235,7 @@ impl Experiment {
                 logs: series.logs(),
                 created_unix_ms,
                 complete,
+                trial: None,
             })
         };
         let mut reports: Vec<Report> = self.sides.iter().map(report).collect();

@@ -25,6 +25,7 @@ use hairspring::sys::signal::StopFlag;
 mod against;
 pub(crate) mod capacity;
 pub(crate) mod compare;
+mod confirm;
 pub(crate) mod gate;
 mod handouts;
 mod material;

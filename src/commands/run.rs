@@ -1,5 +1,6 @@
 //! `hairspring run`: one target, in one round or several.
 
+use hairspring::analyze::confirm::{Intervention, Trial};
 use hairspring::analyze::gate;
 use hairspring::cli::{OnInconclusive, RunArgs};
 use hairspring::output::{OutDir, Outlets};
@@ -10,6 +11,7 @@ use hairspring::sys::signal::StopFlag;
 use hairspring::sys::{affinity, host};
 
 use super::against::Against;
+use super::confirm;
 use super::handouts::Handouts;
 use super::{
     Console, Failure, Judgement, Measured, Series, environment_failed, metrics, unix_ms, write_failed,
@@ -74,23 +76,40 @@ impl Single {
             }
         }
         let rules = gate::rules(&series.plan.sla);
-        let report = Report::new(Inputs {
-            plan: &series.plan,
-            host: &host,
-            rounds: &series.rounds,
-            positions: &series.positions,
-            rules: &rules,
-            logs: series.logs(),
-            created_unix_ms: unix_ms(),
-            complete: series.rounds.len() == series.plan.rounds as usize,
-        });
-        let mut saved = Saved::Report(Box::new(report));
-        if let Some(against) = &against {
-            let verdicts = against.judge(&saved, saved.verdicts())?;
-            saved.adopt(verdicts);
-        }
+        let created_unix_ms = unix_ms();
+        let report = |trial: Option<&Trial>| -> Result<Saved, Failure> {
+            let report = Report::new(Inputs {
+                plan: &series.plan,
+                host: &host,
+                rounds: &series.rounds,
+                positions: &series.positions,
+                rules: &rules,
+                logs: series.logs(),
+                created_unix_ms,
+                complete: series.rounds.len() == series.plan.rounds as usize,
+                trial,
+            });
+            let mut saved = Saved::Report(Box::new(report));
+            if let Some(against) = &against {
+                let verdicts = against.judge(&saved, saved.verdicts())?;
+                saved.adopt(verdicts);
+            }
+            Ok(saved)
+        };
+        let mut saved = report(None)?;
         let mut failed = metrics::end(publisher, console);
         failed |= write_failed(dir, saved.file(), &json::render(&saved), console);
+        // The prediction is in the file before it is tested.
+        if let (Some(intervention), 0) = (proposed(&saved), stop.count()) {
+            match confirm::trial(&series, &intervention, dir, stop, console) {
+                Ok(trial) => saved = report(Some(&trial))?,
+                Err(failure) => {
+                    console.warn(&format!("--confirm: {}", failure.message));
+                    failed = true;
+                }
+            }
+            failed |= write_failed(dir, saved.file(), &json::render(&saved), console);
+        }
         failed |= series.export(dir, console);
         console.print(&text::saved(&saved));
         for report in saved.reports() {
@@ -109,4 +128,9 @@ impl Single {
         };
         Ok(Measured { saved, judgement })
     }
+}
+
+/// What is to be changed, with `--confirm`.
+fn proposed(saved: &Saved) -> Option<Intervention> {
+    saved.reports().into_iter().find_map(|report| report.confirmation.as_ref()?.intervention.clone())
 }

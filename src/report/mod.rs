@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::analyze::attribution::{self, Evidence};
+use crate::analyze::confirm::{self, Confirmation, Trial};
 use crate::analyze::diagnose::{self, Diagnosis};
 use crate::analyze::findings::{self, Findings, Sources, Symptoms};
 use crate::analyze::gate::{self, Measured, Relative, Rule, RuleReport, SlaReport};
@@ -130,6 +131,9 @@ pub struct Report {
     /// Why it is slow.
     #[serde(default)]
     pub findings: Option<Findings>,
+    /// Whether an intervention bears it out; absent without `--confirm`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirmation: Option<Confirmation>,
     /// What to do about it.
     #[serde(default)]
     pub advice: Option<Advice>,
@@ -246,12 +250,14 @@ pub struct Inputs<'a> {
     pub created_unix_ms: u64,
     /// Every round that was planned has been made.
     pub complete: bool,
+    /// `--confirm`: the intervention, once it was measured.
+    pub trial: Option<&'a Trial>,
 }
 
 impl Report {
     /// Puts the rounds of one target together and judges them.
     pub fn new(inputs: Inputs<'_>) -> Self {
-        let Inputs { plan, host, rounds, positions, rules, logs, created_unix_ms, complete } = inputs;
+        let Inputs { plan, host, rounds, positions, rules, logs, created_unix_ms, complete, trial } = inputs;
         let (mut tally, mut warmup) = (Tally::default(), Tally::default());
         for round in rounds {
             tally.merge_round(&round.recorded.measured);
@@ -276,7 +282,9 @@ impl Report {
             system: figures,
         };
         let symptoms = Symptoms::of(sources);
-        let findings = findings::find(&symptoms);
+        let mut findings = findings::find(&symptoms);
+        let grounds = confirm::Grounds { sources, symptoms: &symptoms, allowed: &host.cpus, partial };
+        let confirmation = confirm::confirm(&mut findings, grounds, trial);
         let advice = recommend::advise(Grounds {
             sources,
             symptoms: &symptoms,
@@ -326,6 +334,7 @@ impl Report {
             evidence,
             theory: Some(theory),
             findings: Some(findings),
+            confirmation,
             advice: Some(advice),
             diagnosis: Some(diagnose::diagnose(plan, rounds)),
             scenario: scenario::findings(plan, rounds, &tally, validity.verdict),

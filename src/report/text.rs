@@ -76,6 +76,7 @@ pub fn run(report: &Report) -> String {
     scenario::scenario(&mut text, report.scenario.as_ref());
     evidence(&mut text, report);
     findings::findings(&mut text, report.findings.as_ref());
+    findings::confirmation(&mut text, report.confirmation.as_ref());
     findings::advice(&mut text, report.advice.as_ref());
     models::theory(&mut text, report.theory.as_ref());
     models::diagnosis(&mut text, report.diagnosis.as_ref());

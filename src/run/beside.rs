@@ -5,10 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::Running;
-use super::memory::MemoryWatch;
 use super::start::StartLine;
 use crate::analyze::alerts::{self, LiveWatch};
-use crate::engine::Clock;
 use crate::facts::alerts::Alert;
 use crate::facts::live::Live;
 use crate::facts::system::System;
@@ -16,23 +14,19 @@ use crate::facts::{HelperReport, ThreadTimes};
 use crate::load::time::Nanos;
 use crate::plan::{self, Plan, Server};
 use crate::record::SliceMerger;
-use crate::sys::clock::Monotonic;
 use crate::sys::helper::Helper;
 use crate::sys::monitor::{Monitor, Watched};
 use crate::sys::server::ServerProcess;
 
-/// Merges slices, and looks at our stub's memory.
+/// Merges slices.
 pub(super) struct Beside {
     live: Option<Arc<Live>>,
     pub(super) merger: SliceMerger,
-    pub(super) memory: Option<MemoryWatch>,
 }
 
 impl Beside {
-    pub(super) fn new(plan: &Plan, running: &Running, merger: SliceMerger, live: Option<&Arc<Live>>) -> Self {
-        let stub = running.process.as_ref().filter(|_| matches!(plan.target.server, Server::Stub(_)));
-        let memory = stub.map(|process| MemoryWatch::new(process.id(), plan.interval));
-        Self { live: live.cloned(), merger, memory }
+    pub(super) fn new(merger: SliceMerger, live: Option<&Arc<Live>>) -> Self {
+        Self { live: live.cloned(), merger }
     }
 
     /// Until the load is over. Once a slice is enough: a thread has one to fill and one to spare while another waits.
@@ -40,9 +34,6 @@ impl Beside {
         let helper = Helper::begin("slices", &plan.client.helpers.cpus);
         while !load_over.load(Ordering::Acquire) {
             self.merge();
-            if let Some(memory) = &mut self.memory {
-                memory.look(Monotonic.now());
-            }
             std::thread::park_timeout(Duration::from_nanos(plan.interval.0));
         }
         let account = helper.account();

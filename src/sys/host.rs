@@ -62,16 +62,6 @@ fn steal_in(stat: &str, cpus: &[usize]) -> Option<Nanos> {
     cpus.iter().map(|&cpu| of(cpu)).sum::<Option<u64>>().map(|ticks| Nanos(ticks * TICK))
 }
 
-/// Bytes of a process that are in memory now.
-pub fn resident(process: u32) -> Option<u64> {
-    resident_in(&fs::read_to_string(format!("/proc/{process}/status")).ok()?)
-}
-
-fn resident_in(status: &str) -> Option<u64> {
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.split_whitespace().next()?;
-    Some(kib.parse::<u64>().ok()? * 1024)
-}
-
 fn memory(meminfo: &str) -> Option<u64> {
     let kib: u64 =
         meminfo.lines().find_map(|l| l.strip_prefix("MemTotal:"))?.split_whitespace().next()?.parse().ok()?;
@@ -110,9 +100,6 @@ mod tests {
 
     #[test]
     fn memory_is_in_bytes() {
-        assert_eq!(resident_in("Name:\tx\nVmRSS:\t    2048 kB\n"), Some(2 << 20));
-        assert_eq!(resident_in("Name:\tkthreadd\n"), None);
-        assert!(resident(std::process::id()).is_some_and(|bytes| bytes > 4096));
         assert_eq!(memory("MemTotal:       24000 kB\nMemFree: 1 kB\n"), Some(24_576_000));
     }
 }

@@ -395,5 +395,6 @@ fn report(scenario: &Scenario, account: Account) -> Report {
         logs: Vec::new(),
         created_unix_ms: 1_700_000_000_000,
         complete: true,
+        trial: None,
     })
 }

@@ -35,8 +35,10 @@ pub struct ServerSide {
     pub flow_limited: Option<f64>,
     /// The same for each completed request, ns.
     pub flow_wait: Option<f64>,
-    /// Segments that were sent again, SYNs included.
-    pub retransmits: Option<f64>,
+    /// SYNs that were sent again.
+    pub syn_retransmits: Option<f64>,
+    /// Other segments that were.
+    pub data_retransmits: Option<f64>,
 }
 
 impl ServerSide {
@@ -81,9 +83,11 @@ impl ServerSide {
                 .map(|length| length * wall / connects as f64),
             flow_limited: worse.map(|(limited, busy)| limited / busy),
             flow_wait: worse.map(|(limited, _)| per_request(limited / 100.0)),
-            retransmits: count("machine.tcp_retransmits")
+            syn_retransmits: count("machine.tcp_syn_retransmits"),
+            // the kernel counts SYNs among all segments
+            data_retransmits: count("machine.tcp_retransmits")
                 .zip(count("machine.tcp_syn_retransmits"))
-                .map(|(data, syn)| data + syn),
+                .map(|(all, syn)| (all - syn).max(0.0)),
         }
     }
 }

@@ -31,7 +31,7 @@ pub(super) struct Rule {
 }
 
 /// All of them; the order is that of the lists "not shown" and "not evaluated".
-pub(super) const RULES: [Rule; 15] = [
+pub(super) const RULES: [Rule; 16] = [
     CLIENT_BOUND,
     capacity::CPU_BOUND,
     capacity::SINGLE_THREAD,
@@ -47,6 +47,7 @@ pub(super) const RULES: [Rule; 15] = [
     network::CHURN,
     network::DELAYED_ACK,
     network::RTO,
+    network::DATA_RTO,
 ];
 
 const CLIENT_BOUND: Rule = Rule {

@@ -38,17 +38,12 @@ pub(super) struct Heard<'a> {
 impl Stalls {
     /// `typical`: median of done − issued; `slow`: response times from here on are the tail.
     pub(super) fn of(rounds: &[Heard<'_>], typical: Nanos, slow: Nanos) -> Self {
-        let least = Nanos((TIMES_TYPICAL * typical.0 as f64) as u64);
+        let least = least(typical);
         let mut seen = Self::default();
         let (mut lengths, mut gaps) = (Vec::new(), Vec::new());
         let (mut covered, mut in_stalls, mut in_all) = (0, 0.0, 0.0);
         for Heard { silences, passages } in rounds {
-            let stalls: Vec<Silence> = silences
-                .iter()
-                .filter(|silence| silence.length() > least)
-                .filter(|silence| caught(passages, silence) >= CAUGHT_MIN)
-                .copied()
-                .collect();
+            let stalls = standing(passages, silences, least);
             covered += stalls.iter().filter(|stall| is_covered(passages, stall)).count();
             lengths.extend(stalls.iter().map(|stall| stall.length().0 as f64));
             gaps.extend(stalls.windows(2).map(|pair| (pair[1].from.0 - pair[0].from.0) as f64));
@@ -64,6 +59,29 @@ impl Stalls {
         seen.covered = covered as f64 / lengths.len().max(1) as f64;
         seen
     }
+}
+
+/// Of each kept request the ns that lay in stalls, by round; 0 of those that are not slow.
+pub(super) fn stalled(rounds: &[Heard<'_>], typical: Nanos, slow: Nanos) -> Vec<Vec<f64>> {
+    let of_round = |heard: &Heard<'_>| {
+        let stalls = standing(heard.passages, heard.silences, least(typical));
+        let of_one = |passage: &Passage| match passage.response {
+            Some(response) if response >= slow => stalls.iter().map(|stall| overlap(passage, stall)).sum(),
+            _ => 0.0,
+        };
+        heard.passages.iter().map(of_one).collect()
+    };
+    rounds.iter().map(of_round).collect()
+}
+
+fn least(typical: Nanos) -> Nanos {
+    Nanos((TIMES_TYPICAL * typical.0 as f64) as u64)
+}
+
+/// The silences that are stalls.
+fn standing(passages: &[Passage], silences: &[Silence], least: Nanos) -> Vec<Silence> {
+    let long = silences.iter().filter(|silence| silence.length() > least);
+    long.filter(|silence| caught(passages, silence) >= CAUGHT_MIN).copied().collect()
 }
 
 fn ends(passage: &Passage) -> Option<Nanos> {

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::concurrency::Concurrency;
 use super::machine::ServerSide;
-use super::stalls::{Heard, Stalls};
+use super::stalls::{self, Heard, Stalls};
+use super::timers::Lost;
+use super::uncertainty::{self, LeftOut};
 use crate::analyze::attribution::{self, Evidence, Split};
 use crate::analyze::queueing::{closed_response, pathwise};
 use crate::analyze::stats::Percentile;
@@ -114,6 +116,8 @@ pub struct Refusals {
     pub unavailable: f64,
     /// Share of the scheduled that were not successful.
     pub unsuccessful: f64,
+    /// How many those are.
+    pub requests: u64,
     /// Median response of the 429s over that of the successful.
     pub too_many_speed: Option<f64>,
     /// The same for 503.
@@ -145,6 +149,8 @@ pub struct Symptoms {
     pub model: Option<f64>,
     /// The closed loop of one or more processors, by the processor time of a request: |measured/predicted − 1|.
     pub cpu_model: Option<f64>,
+    /// What there is to explain without each stretch of the run in turn; empty where too little was kept.
+    pub left_out: Vec<LeftOut>,
     /// Stalls; `None` where too little was kept.
     pub stalls: Option<Stalls>,
     /// The machine's side.
@@ -157,8 +163,8 @@ pub struct Symptoms {
     pub connect_share: Option<f64>,
     /// Share of requests that took 36–46 ms beside the server's account, of all and of those beyond 20 ms.
     pub ack_delayed: Option<(f64, f64)>,
-    /// Share of connects that took 1, 3 or 7 s, up to a tenth more.
-    pub connects_at_rto: Option<f64>,
+    /// Times at which TCP sends again what was lost.
+    pub lost: Option<Lost>,
 }
 
 impl Symptoms {
@@ -191,6 +197,7 @@ impl Symptoms {
             model: concurrency.and_then(|seen| model(sources, seen.at_work?)),
             concurrency,
             cpu_model: cpu_model(clients, response, &server),
+            left_out: left_out(rounds, &kept, tally, &shortest),
             stalls: stalls(rounds, &kept, tally),
             server,
             refusals: refusals(tally),
@@ -199,7 +206,7 @@ impl Symptoms {
                 .zip(response)
                 .map(|(wait, response)| wait / response.max(1.0)),
             ack_delayed: ack_delayed(&kept, &shortest),
-            connects_at_rto: at_rto(&tally.connect),
+            lost: Lost::of(tally),
         }
     }
 }
@@ -235,9 +242,9 @@ fn charges(checks: &[Check]) -> Client {
 }
 
 /// The shortest times seen, ns.
-struct Shortest {
-    service: Option<f64>,
-    beside: f64,
+pub(super) struct Shortest {
+    pub(super) service: Option<f64>,
+    pub(super) beside: f64,
 }
 
 impl Shortest {
@@ -298,12 +305,19 @@ fn excess(tail: &Split, shortest: &Shortest) -> Option<Excess> {
 fn stalls(rounds: &[Round], kept: &[Vec<Passage>], tally: &Tally) -> Option<Stalls> {
     let typical = at(&tally.service, Percentile::P50)?;
     let slow = at(&tally.response_ok, Percentile::P95)?;
-    let heard: Vec<Heard<'_>> = rounds
-        .iter()
-        .zip(kept)
-        .map(|(round, passages)| Heard { silences: round.recorded.silences.kept(), passages })
-        .collect();
-    Some(Stalls::of(&heard, typical, slow))
+    Some(Stalls::of(&heard(rounds, kept), typical, slow))
+}
+
+fn heard<'a>(rounds: &'a [Round], kept: &'a [Vec<Passage>]) -> Vec<Heard<'a>> {
+    let rounds = rounds.iter().zip(kept);
+    rounds.map(|(round, passages)| Heard { silences: round.recorded.silences.kept(), passages }).collect()
+}
+
+fn left_out(rounds: &[Round], kept: &[Vec<Passage>], tally: &Tally, shortest: &Shortest) -> Vec<LeftOut> {
+    let Some(typical) = at(&tally.service, Percentile::P50) else { return Vec::new() };
+    let Some(slow) = at(&tally.response_ok, Percentile::P95) else { return Vec::new() };
+    let stalled = stalls::stalled(&heard(rounds, kept), typical, slow);
+    uncertainty::leave_out(kept, &stalled, slow, shortest)
 }
 
 fn refusals(tally: &Tally) -> Refusals {
@@ -321,6 +335,7 @@ fn refusals(tally: &Tally) -> Refusals {
         too_many: count("429"),
         unavailable: count("503"),
         unsuccessful: (tally.scheduled - tally.successful) as f64 / scheduled,
+        requests: tally.scheduled - tally.successful,
         too_many_speed: speed(429),
         unavailable_speed: speed(503),
     }
@@ -372,16 +387,4 @@ fn ack_delayed(kept: &[Vec<Passage>], shortest: &Shortest) -> Option<(f64, f64)>
     let late = beyond.iter().filter(|time| **time >= LATE).count();
     let within = beyond.iter().filter(|time| WINDOW.contains(*time)).count();
     (!beyond.is_empty()).then(|| (share(within, beyond.len()), share(within, late)))
-}
-
-/// A SYN that is lost is sent again after 1 s, then 2 and 4 more.
-fn at_rto(connect: &Distribution) -> Option<f64> {
-    let near = |ns: u64| [1.0, 3.0, 7.0].iter().any(|s| (s * 1e9..s * 1.1e9).contains(&(ns as f64)));
-    let retried: u64 = connect
-        .histogram()
-        .iter_recorded()
-        .filter(|step| near(step.value_iterated_to()))
-        .map(|step| step.count_since_last_iteration())
-        .sum();
-    (connect.count() > 0).then(|| retried as f64 / connect.count() as f64)
 }

@@ -60,14 +60,22 @@ fn healthy() -> Symptoms {
             accept_wait: Some(0.0),
             flow_limited: Some(0.0),
             flow_wait: Some(0.0),
-            retransmits: Some(0.0),
+            syn_retransmits: Some(0.0),
+            data_retransmits: Some(0.0),
         },
         refusals: Refusals::default(),
         fresh: Some(0.01),
         connect_share: Some(0.0),
         ack_delayed: Some((0.0, 0.0)),
-        connects_at_rto: Some(0.0),
+        lost: Some(Lost { connects: Some(clusters(0)), responses: Some(clusters(0)), connect_ns: 0.0 }),
+        left_out: Vec::new(),
     }
+}
+
+/// So many of 1000 are late, all at timers.
+fn clusters(late: u64) -> Clusters {
+    let chance = if late == 0 { 1.0 } else { 1e-6 };
+    Clusters { all: 1_000, late, at_timers: late, chance, ..Clusters::default() }
 }
 
 fn with(change: impl FnOnce(&mut Symptoms)) -> Symptoms {
@@ -279,6 +287,7 @@ fn refusals_are_named_by_their_status() {
         too_many,
         unavailable,
         unsuccessful: too_many + unavailable,
+        requests: (1_000.0 * (too_many + unavailable)) as u64,
         too_many_speed: Some(0.05),
         unavailable_speed: Some(0.05),
     };
@@ -309,7 +318,8 @@ fn connections_that_wait_are_told_apart() {
     assert_first(&churn, "connection-churn", Word::Shown);
     let lost = with(|s| {
         s.excess = Some(excess(0, 0, 900, 1));
-        (s.fresh, s.connects_at_rto, s.server.retransmits) = (Some(0.1), Some(0.05), Some(12.0));
+        (s.fresh, s.server.syn_retransmits) = (Some(0.1), Some(52.0));
+        s.lost = s.lost.map(|lost| Lost { connects: Some(clusters(50)), ..lost });
     });
     assert_first(&lost, "syn-retransmission", Word::Shown);
 }
@@ -326,6 +336,36 @@ fn what_is_between_client_and_server_is_told_apart() {
         s.ack_delayed = Some((0.9, 0.98));
     });
     assert_first(&delayed, "delayed-ack", Word::Shown);
+}
+
+#[test]
+fn late_answers_are_lost_packets_only_with_segments_sent_again() {
+    let late = with(|s| {
+        s.excess = Some(excess(0, 0, 0, 210));
+        s.lost = s.lost.map(|lost| Lost { responses: Some(clusters(30)), ..lost });
+        s.server.data_retransmits = Some(31.0);
+    });
+    assert_first(&late, "data-retransmission", Word::Shown);
+    let again = |n: Option<f64>| {
+        with(|s| {
+            *s = late.clone();
+            s.server.data_retransmits = n;
+        })
+    };
+    assert_eq!(
+        word(&find(&again(Some(3.0))), "data-retransmission"),
+        Word::ConsistentWith,
+        "too few of them"
+    );
+    assert_eq!(word(&find(&again(Some(0.0))), "data-retransmission"), Word::NotShown);
+    assert_eq!(word(&find(&again(None)), "data-retransmission"), Word::NotEvaluated);
+    let by_chance = with(|s| {
+        *s = late.clone();
+        s.lost = s
+            .lost
+            .map(|lost| Lost { responses: Some(Clusters { late: 60, chance: 0.3, ..clusters(30) }), ..lost });
+    });
+    assert_eq!(word(&find(&by_chance), "data-retransmission"), Word::NotShown);
 }
 
 #[test]

@@ -65,7 +65,7 @@ fn penalties(grounds: Grounds<'_>) -> Vec<Penalty> {
     });
     let found = findings.findings.iter().map(|finding| finding.word).max();
     let cause = match found {
-        Some(Word::Shown) => 1.0,
+        Some(word) if word >= Word::Shown => 1.0,
         Some(_) => 0.5,
         None => 0.0,
     };

@@ -44,12 +44,20 @@ pub(super) struct Predicted {
     pub(super) high: Nanos,
 }
 
+/// The mean response time on another size over that on the present one, with its interval.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(in crate::analyze) struct Ratio {
+    pub(in crate::analyze) value: f64,
+    pub(in crate::analyze) low: f64,
+    pub(in crate::analyze) high: f64,
+}
+
 /// The server, and what it was asked to do.
 #[derive(Debug, Clone)]
-pub(super) struct Station {
+pub(in crate::analyze) struct Station {
     pub(super) unit: Unit,
     /// How many there are.
-    pub(super) now: u32,
+    pub(in crate::analyze) now: u32,
     /// When requests came, by round; empty in a closed loop.
     arrivals: Vec<Vec<Nanos>>,
     /// How long each takes, by round.
@@ -61,12 +69,12 @@ pub(super) struct Station {
     /// How far the model with `now` was off this run, as a share.
     off: f64,
     /// A worker computes, so it needs a processor.
-    computes: bool,
+    pub(in crate::analyze) computes: bool,
 }
 
 impl Station {
     /// Requests at work while others waited, and the service times by the server's account.
-    pub(super) fn of_workers(sources: Sources<'_>, symptoms: &Symptoms) -> Option<Self> {
+    pub(in crate::analyze) fn of_workers(sources: Sources<'_>, symptoms: &Symptoms) -> Option<Self> {
         let now = symptoms.concurrency?.at_work?.round() as u32;
         let clients = symptoms.clients.and_then(NonZeroU32::new);
         let rounds = sources.rounds;
@@ -105,7 +113,7 @@ impl Station {
 
     /// The processors it may use, and what each request takes of them; a closed loop only, as arrivals are kept with the
     /// server's account alone.
-    pub(super) fn of_processors(sources: Sources<'_>, symptoms: &Symptoms) -> Option<Self> {
+    pub(in crate::analyze) fn of_processors(sources: Sources<'_>, symptoms: &Symptoms) -> Option<Self> {
         let demand = Nanos(symptoms.server.cpu_per_request? as u64);
         let each = sources.tally.response_ok.count().min(10_000) as usize;
         Self {
@@ -140,8 +148,17 @@ impl Station {
 
     /// The response times of this run on so many.
     fn responses(&self, servers: NonZeroU32) -> Vec<Nanos> {
+        self.responses_of(servers, None)
+    }
+
+    /// The same where a closed loop ends after the first so many requests of a round.
+    fn responses_of(&self, servers: NonZeroU32, first: Option<usize>) -> Vec<Nanos> {
+        let of_round = |services: &Vec<Nanos>, clients| {
+            let n = first.map_or(services.len(), |first| first.min(services.len()));
+            closed_fifo(&services[..n], clients, servers)
+        };
         let ideal: Vec<Nanos> = match self.clients {
-            Some(clients) => self.services.iter().flat_map(|s| closed_fifo(s, clients, servers)).collect(),
+            Some(clients) => self.services.iter().flat_map(|s| of_round(s, clients)).collect(),
             None => {
                 let rounds = self.arrivals.iter().zip(&self.services);
                 rounds.flat_map(|(arrivals, services)| pathwise::fifo(arrivals, services, servers)).collect()
@@ -159,21 +176,39 @@ impl Station {
             sorted[p.rank(sorted.len() as u64) as usize - 1]
         };
         let value = of(&responses);
-        let parts: Vec<f64> = responses
-            .chunks_exact(responses.len() / PARTS)
-            .take(PARTS)
-            .map(|part| of(part).0 as f64)
-            .collect();
-        let n = parts.len() as f64;
-        let mean = parts.iter().sum::<f64>() / n;
-        let variance = parts.iter().map(|part| (part - mean).powi(2)).sum::<f64>() / (n - 1.0);
-        let half = t_quantile(0.975, n - 1.0) * (variance / n).sqrt();
+        let half = half_width(&responses, |part| of(part).0 as f64);
         let value_ns = value.0 as f64;
         let bound = |ns: f64| Nanos(ns.max(0.0) as u64);
         Predicted {
             value,
             low: bound((value_ns - half) * (1.0 - self.off.min(1.0))),
             high: bound((value_ns + half) * (1.0 + self.off)),
+        }
+    }
+
+    /// The mean response time on so many over that on as many as there are, of rounds with these numbers of requests: both
+    /// known as far as ten consecutive parts of each agree, and the model no better than it was off this run or `at_least`.
+    pub(in crate::analyze) fn ratio(
+        &self,
+        servers: NonZeroU32,
+        first: [Option<usize>; 2],
+        at_least: f64,
+    ) -> Ratio {
+        let now = NonZeroU32::new(self.now).expect("checked when it was made");
+        let [(now, now_off), (then, then_off)] =
+            [(now, first[0]), (servers, first[1])].map(|(servers, first)| {
+                let responses = self.responses_of(servers, first);
+                let value = mean_of(&responses).max(1.0);
+                // the first wave of a closed loop is a ramp, not spread
+                let wave = self.clients.map_or(0, |n| n.get() as usize).min(responses.len());
+                (value, half_width(&responses[wave..], mean_of) / value)
+            });
+        let (value, spread) = (then / now, now_off.hypot(then_off));
+        let off = self.off.max(at_least);
+        Ratio {
+            value,
+            low: (value * (1.0 - spread) * (1.0 - off.min(1.0))).max(0.0),
+            high: value * (1.0 + spread) * (1.0 + off),
         }
     }
 
@@ -198,9 +233,7 @@ impl Station {
     }
 
     fn wait_mean(&self, servers: NonZeroU32) -> f64 {
-        let responses = self.responses(servers);
-        let mean = responses.iter().map(|time| time.0 as f64).sum::<f64>() / responses.len().max(1) as f64;
-        mean - self.beside.0 as f64 - self.service_mean()
+        mean_of(&self.responses(servers)) - self.beside.0 as f64 - self.service_mean()
     }
 
     pub(super) fn cost(&self, servers: u32) -> String {
@@ -221,6 +254,20 @@ impl Station {
         let room = limit.saturating_sub(self.beside).0 as f64 / self.service_mean().max(1.0);
         let inside = (room * f64::from(self.now)).floor() as u32;
         (inside >= self.now).then(|| (inside, inside - self.now))
+    }
+
+    /// The mean response time with so many inside: N·S/c, as well as S is known and the model held.
+    pub(super) fn mean_with(&self, inside: u32) -> Predicted {
+        let all: Vec<Nanos> = self.services.iter().flatten().copied().collect();
+        let share = f64::from(inside) / f64::from(self.now);
+        let (service, half) = (mean_of(&all), half_width(&all, mean_of));
+        let beside = self.beside.0 as f64;
+        let at = |service: f64, off: f64| Nanos(((service * share + beside) * off).max(0.0) as u64);
+        Predicted {
+            value: at(service, 1.0),
+            low: at(service - half, 1.0 - self.off.min(1.0)),
+            high: at(service + half, 1.0 + self.off),
+        }
     }
 
     /// The greatest Poisson rate at which the percentile is within the limit, and the utilisation there: M/D/c where the
@@ -247,6 +294,23 @@ impl Station {
         }
         Some((low * 1e9 / service, low / f64::from(self.now)))
     }
+}
+
+fn mean_of(times: &[Nanos]) -> f64 {
+    times.iter().map(|time| time.0 as f64).sum::<f64>() / times.len().max(1) as f64
+}
+
+/// t·s/√n of a figure over ten consecutive parts; with fewer requests than parts there are none, and nothing is known.
+fn half_width(responses: &[Nanos], figure: impl Fn(&[Nanos]) -> f64) -> f64 {
+    let length = responses.len() / PARTS;
+    if length == 0 {
+        return f64::INFINITY;
+    }
+    let parts: Vec<f64> = responses.chunks_exact(length).take(PARTS).map(figure).collect();
+    let n = parts.len() as f64;
+    let mean = parts.iter().sum::<f64>() / n;
+    let variance = parts.iter().map(|part| (part - mean).powi(2)).sum::<f64>() / (n - 1.0);
+    t_quantile(0.975, n - 1.0) * (variance / n).sqrt()
 }
 
 #[cfg(test)]
@@ -304,6 +368,20 @@ mod tests {
         let wide = station.predict(servers, Percentile::P95);
         assert_eq!(sharp.value, wide.value);
         assert!(wide.high.0 as f64 >= 1.1 * sharp.value.0 as f64 && wide.low < sharp.low);
+    }
+
+    #[test]
+    fn twice_the_workers_halve_the_mean_of_a_round_as_long_as_it_is() {
+        let two = NonZeroU32::new(2).unwrap();
+        let steady = closed(8, 1).ratio(two, [None, None], 0.1);
+        assert!((steady.value - 0.5).abs() < 0.01, "{steady:?}");
+        assert!(
+            (steady.low - 0.9 * steady.value).abs() < 0.01 && (steady.high - 1.1 * steady.value).abs() < 0.01
+        );
+        // 20 requests are a ramp of 8 and 12 that wait for 7, so a mean of (36 + 96)/20 services; 40: (2·(1+…+4) + 32·4)/40
+        let short = closed(8, 1).ratio(two, [Some(20), Some(40)], 0.1);
+        assert!((short.value - (20.0 + 128.0) / 40.0 / (132.0 / 20.0)).abs() < 1e-3, "{short:?}");
+        assert!(closed(8, 1).ratio(two, [Some(5), Some(9)], 0.1).high.is_infinite(), "too few to say");
     }
 
     #[test]

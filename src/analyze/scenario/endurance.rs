@@ -1,4 +1,4 @@
-//! Does it get slower, or the server larger, with time? A trend counts where it is both significant and large enough.
+//! Does it get slower, or does the server take more memory or descriptors, with time? A trend counts where it is both significant and large enough.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,14 +8,13 @@ use super::super::stats::{Percentile, median};
 use super::{Findings, judged, not_evaluable};
 use crate::facts::Round;
 use crate::load::time::Nanos;
-use crate::plan::{Plan, Server};
 
 /// A figure over the time of one round.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Trend {
-    /// `p50`, `p99`, `throughput`, `memory`.
+    /// `p50`, `p99`, `throughput`, `memory`, `descriptors`.
     pub figure: String,
-    /// Of the figure: `ns`, `/s`, `bytes`.
+    /// Of the figure: `ns`, `/s`, `bytes`, or none.
     pub unit: String,
     /// The round.
     pub round: u32,
@@ -40,13 +39,19 @@ const POINTS_MIN: usize = 10;
 const CRITICAL: f64 = 2.576;
 /// In percent of the level, over the run.
 const GROWTH_MAX: f64 = 5.0;
-/// A server that has begun to serve takes memory that it keeps: the first quarter is no leak.
+/// A server that has begun to serve takes memory and descriptors that it keeps: the first quarter is no leak.
 const SETTLING: f64 = 0.25;
 
 const SERIES: [(&str, &str, &str); 3] =
     [("latency-drift", "p50", "ns"), ("tail-drift", "p99", "ns"), ("throughput-drift", "throughput", "/s")];
 
-pub(super) fn judge(plan: &Plan, rounds: &[Round], findings: &mut Findings) {
+/// What the monitor saw of the server: check, metric, figure, unit.
+const HELD: [(&str, &str, &str, &str); 2] = [
+    ("memory-growth", "server.rss", "memory", "bytes"),
+    ("descriptor-growth", "server.fds", "descriptors", ""),
+];
+
+pub(super) fn judge(rounds: &[Round], findings: &mut Findings) {
     for round in rounds {
         let slices: Vec<_> = round.recorded.slices.iter().collect();
         // The last slice is cut short by the end of the run.
@@ -66,19 +71,28 @@ pub(super) fn judge(plan: &Plan, rounds: &[Round], findings: &mut Findings) {
             let series = slices.iter().filter_map(|slice| Some((slice.start, value(slice)?))).collect();
             add(findings, round.index, check, (figure, unit), series);
         }
-        if round.server_facts.memory.is_empty() {
-            let why = match plan.target.server {
-                Server::Stub(_) => "the run was too short to look at it",
-                _ => "the memory of this server is not visible to hairspring",
-            };
-            findings.checks.push(not_evaluable("memory-growth", PERCENT, GROWTH_MAX, why));
-            continue;
+        for (check, metric, figure, unit) in HELD {
+            match held(round, metric) {
+                Ok(series) => add(findings, round.index, check, (figure, unit), series),
+                Err(why) => findings.checks.push(not_evaluable(check, PERCENT, GROWTH_MAX, why)),
+            }
         }
-        let looks = &round.server_facts.memory;
-        let settled = &looks[(looks.len() as f64 * SETTLING) as usize..];
-        let series = settled.iter().map(|&(at, bytes)| (at, bytes as f64)).collect();
-        add(findings, round.index, "memory-growth", ("memory", "bytes"), series);
     }
+}
+
+/// What the server held once it had settled, by time; or why that was not seen.
+fn held(round: &Round, metric: &str) -> Result<Vec<(Nanos, f64)>, String> {
+    let system = round.system.as_ref().ok_or("the monitor was off")?;
+    let table = system.tables.iter().find_map(|table| {
+        let series = table.series.iter().find(|series| series.metric == metric)?;
+        Some(table.ends.iter().copied().zip(&series.values))
+    });
+    let Some(rows) = table else {
+        let hidden = system.not_visible.iter().find(|hidden| hidden.metric == metric);
+        return Err(hidden.map_or("the monitor did not see it".to_owned(), |hidden| hidden.why.clone()));
+    };
+    let settled = Nanos((SETTLING * round.wall.0 as f64) as u64);
+    Ok(rows.filter(|(at, _)| *at >= settled).filter_map(|(at, value)| Some((at, (*value)?))).collect())
 }
 
 const PERCENT: &str = "% of the level, over the run";

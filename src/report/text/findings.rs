@@ -2,8 +2,10 @@
 
 use std::fmt::Write;
 
+use crate::analyze::confirm::{Confirmation, Intervention, Trial, Verdict};
 use crate::analyze::findings::{Finding, Findings, Of, Test, Word};
 use crate::analyze::recommend::{Advice, Improvement, Recommendation};
+use crate::load::time::Nanos;
 
 /// Findings with their figures.
 pub(super) fn findings(text: &mut String, findings: Option<&Findings>) {
@@ -32,7 +34,10 @@ fn one(text: &mut String, finding: &Finding) {
             Of::Excess => "the excess",
             Of::Unsuccessful => "the unsuccessful",
         };
-        format!(", explains {:.0} % of {of}", 100.0 * share)
+        let between = finding.explained_interval.map_or(String::new(), |[low, high]| {
+            format!(" (95 %: {:.0} to {:.0} %)", 100.0 * low, 100.0 * high)
+        });
+        format!(", explains {:.0} % of {of}{between}", 100.0 * share)
     });
     let word = finding.word.name().to_uppercase();
     let _ = writeln!(text, "  {word} {}{explains}: {}", finding.rule, finding.says);
@@ -65,6 +70,45 @@ fn why_not(finding: &Finding) -> String {
     let missing = finding.tests.iter().find(|test| test.holds.is_none());
     let missing = || missing.map_or(String::new(), |test| format!("no figure: {}", test.figure));
     format!("{} ({})", finding.rule, finding.note.clone().unwrap_or_else(missing))
+}
+
+/// The intervention: predicted, then measured.
+pub(super) fn confirmation(text: &mut String, confirmation: Option<&Confirmation>) {
+    let Some(confirmation) = confirmation else { return };
+    let Some(intervention) = &confirmation.intervention else {
+        let _ = writeln!(text, "\nconfirmation: nothing was changed: {}", confirmation.says);
+        return;
+    };
+    let Intervention { rule, change, figure, expected, expected_interval: [least, most], otherwise, by } =
+        intervention;
+    let verdict = confirmation.verdict.name().to_uppercase();
+    let _ = writeln!(text, "\nconfirmation of {rule}: {verdict}, with {}", change.in_words());
+    let percent = |share: f64| format!("{:+.1} %", 100.0 * share + 0.0);
+    let _ = writeln!(
+        text,
+        "  predicted before it was changed (by the {by}): {figure} {} ({} to {}) if it is the cause, {} if not",
+        percent(*expected),
+        percent(*least),
+        percent(*most),
+        percent(*otherwise)
+    );
+    if let Some(Trial { from_ns, to_ns, effect, order, file, .. }) = &confirmation.trial {
+        let shown = |ns: &Option<Nanos>| ns.map_or("-".to_owned(), |ns| ns.to_string());
+        let between = effect.as_ref().and_then(|effect| effect.interval);
+        let change = effect.as_ref().map_or("-".to_owned(), |effect| percent(effect.change));
+        let between = between
+            .map_or("no interval".to_owned(), |[low, high]| format!("{} to {}", percent(low), percent(high)));
+        let _ = writeln!(
+            text,
+            "  measured in {} pairs of rounds, in random order: {figure} {change} ({between}), {} as it was, {} with the change (medians; {file})",
+            order.len(),
+            shown(from_ns),
+            shown(to_ns)
+        );
+    }
+    if matches!(confirmation.verdict, Verdict::NotDecided | Verdict::NotTested) {
+        let _ = writeln!(text, "  {}", confirmation.says);
+    }
 }
 
 /// What to change.
@@ -110,7 +154,7 @@ fn brings(improvement: &Improvement) -> String {
     let from = from_ns.map_or("no value".to_owned(), |from| from.to_string());
     let bounds = match (low_ns, high_ns) {
         (Some(low), Some(high)) => format!("95 %: {low} to {high}"),
-        _ => "by the accounting, if all of it goes; no interval".to_owned(),
+        _ => "by the accounting, if all of it goes; too little was kept for an interval".to_owned(),
     };
     format!("{figure} from {from} to {to_ns} ({bounds})")
 }

@@ -57,7 +57,6 @@ pub(super) struct ProcessStat {
     pub(super) minor_faults: u64,
     pub(super) major_faults: u64,
     pub(super) threads: u64,
-    pub(super) rss_pages: u64,
 }
 
 pub(super) fn process_stat(text: &str) -> Option<ProcessStat> {
@@ -65,12 +64,12 @@ pub(super) fn process_stat(text: &str) -> Option<ProcessStat> {
     let fields: Vec<&str> = rest.split_whitespace().collect();
     // the third field of proc_pid_stat(5) is our first
     let number = |field: usize| fields.get(field - 3)?.parse().ok();
-    Some(ProcessStat {
-        minor_faults: number(10)?,
-        major_faults: number(12)?,
-        threads: number(20)?,
-        rss_pages: number(24)?,
-    })
+    Some(ProcessStat { minor_faults: number(10)?, major_faults: number(12)?, threads: number(20)? })
+}
+
+/// Resident pages in /proc/PID/statm.
+pub(super) fn resident_pages(statm: &str) -> Option<u64> {
+    statm.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// The soft limit of a line of /proc/PID/limits; `None` where it is unlimited.

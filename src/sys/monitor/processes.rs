@@ -114,6 +114,14 @@ impl Processes {
         let busiest = busiest.map(|(ns, elapsed)| ns as f64 * PERCENT_OF_NS / elapsed);
         sheet.gauge(self.name("busiest_thread"), busiest);
         sheet.gauge(self.name("threads"), there.then_some(self.threads.len() as f64));
+        // statm, as VmRSS, adds up what stat only estimates
+        let pages = |pid: &u32| parse::resident_pages(&text(&format!("/proc/{pid}/statm"))?);
+        let resident = alive.iter().filter_map(pages).reduce(|a, b| a + b);
+        let page = rustix::param::page_size() as f64;
+        sheet.gauge(self.name("rss"), resident.map(|pages| pages as f64 * page));
+        let open = alive.iter().filter_map(|pid| descriptors(*pid)).reduce(|a, b| a + b);
+        sheet.gauge(self.name("fds"), open.map(|n| n as f64));
+        sheet.unless("the descriptors of another user's process are not readable");
     }
 
     /// What is read once a second; the processes are looked for anew.
@@ -130,8 +138,6 @@ impl Processes {
         let sum = |of: fn(&parse::ProcessStat) -> u64| {
             (!stats.is_empty()).then(|| stats.iter().map(of).sum::<u64>())
         };
-        let page = rustix::param::page_size() as f64;
-        sheet.gauge(self.name("rss"), sum(|stat| stat.rss_pages).map(|pages| pages as f64 * page));
         sheet.counter(self.name("faults"), sum(|stat| stat.minor_faults), 1.0);
         sheet.counter(self.name("major_faults"), sum(|stat| stat.major_faults), 1.0);
         let fds: Vec<(u64, Option<u64>)> = pids
@@ -141,10 +147,7 @@ impl Processes {
                 Some((descriptors(*pid)?, limit))
             })
             .collect();
-        let open = (!fds.is_empty()).then(|| fds.iter().map(|(n, _)| *n).sum::<u64>() as f64);
         let used = fds.iter().filter_map(|(n, limit)| Some(100.0 * *n as f64 / (*limit)?.max(1) as f64));
-        sheet.gauge(self.name("fds"), open);
-        sheet.unless("the descriptors of another user's process are not readable");
         sheet.gauge(self.name("fds_used"), used.reduce(f64::max));
         sheet.unless("the descriptors are not readable, or not limited");
         let io = |name| {

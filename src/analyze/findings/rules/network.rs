@@ -1,7 +1,8 @@
 //! Between the client and the server's work: connections, refusals, windows, timers.
 
 use super::super::symptoms::Symptoms;
-use super::super::{Of, Step};
+use super::super::timers::Clusters;
+use super::super::{Of, Step, Test};
 use super::{Rule, at_least, at_most, beside, conn_wait, explained, share, shown, slow, time};
 
 pub(super) const ACCEPT_BOUND: Rule = Rule {
@@ -271,30 +272,68 @@ pub(super) const DELAYED_ACK: Rule = Rule {
 
 pub(super) const RTO: Rule = Rule {
     name: "syn-retransmission",
-    looked_for: "connects take 1, 3 or 7 s: their first packets were lost",
+    looked_for: "connects take 1, 2, 3, … s: their first packets were lost",
     needs_innocent_client: true,
     of: Of::Excess,
     follows_from: &["accept-bound"],
     tests: |s| {
-        vec![
-            at_least(
-                Step::Necessary,
-                "connects of 1, 3 or 7 s",
-                s.connects_at_rto.map(|c| 100.0 * c),
-                "%",
-                0.5,
-            ),
-            at_least(Step::Necessary, "segments sent again", s.server.retransmits, "", 1.0),
-            explained(Step::Sufficient, conn_wait(s), 0.5),
-        ]
+        let mut tests =
+            at_timers("connects", s.lost.and_then(|lost| lost.connects), s.server.syn_retransmits);
+        tests.push(explained(Step::Sufficient, conn_wait(s), 0.5));
+        tests
     },
     explains: conn_wait,
     says: |s| {
+        let seen = s.lost.and_then(|lost| lost.connects);
         format!(
-            "{} of the connects take 1, 3 or 7 s, which is when a lost SYN is sent again; {} segments were",
-            shown(s.connects_at_rto.map(|share| 100.0 * share), " %"),
-            shown(s.server.retransmits, "")
+            "{} of the connects take 1, 2, 3, … s, which is when a lost SYN is sent again; {} SYNs were",
+            shown(seen.map(|seen| 100.0 * seen.share()), " %"),
+            shown(s.server.syn_retransmits, "")
         )
     },
     disproof: |_| "with a longer accept queue (--backlog, somaxconn), connects of a second stay".to_owned(),
 };
+
+pub(super) const DATA_RTO: Rule = Rule {
+    name: "data-retransmission",
+    looked_for: "answers come 200 ms, 600 ms, 1.4 s, … late: a packet was lost, and sent again when its timer ran out",
+    needs_innocent_client: true,
+    of: Of::Excess,
+    follows_from: &["accept-bound", "syn-retransmission"],
+    tests: |s| {
+        let mut tests = vec![slow(s)];
+        let responses = s.lost.and_then(|lost| lost.responses);
+        tests.extend(at_timers("answers", responses, s.server.data_retransmits));
+        tests.push(explained(Step::Sufficient, beside(s), 0.5));
+        tests
+    },
+    explains: beside,
+    says: |s| {
+        let seen = s.lost.and_then(|lost| lost.responses);
+        format!(
+            "{} of the answers come 200 ms, 600 ms, 1.4 s, … later than a typical one, which is when TCP sends again what was lost; {} segments were",
+            shown(seen.map(|seen| 100.0 * seen.share()), " %"),
+            shown(s.server.data_retransmits, "")
+        )
+    },
+    disproof: |_| "where no segment is sent again, as many answers come that late".to_owned(),
+};
+
+/// Times that cluster where a timer of TCP runs out, and segments that were sent again: one without the other shows nothing.
+fn at_timers(what: &str, seen: Option<Clusters>, sent_again: Option<f64>) -> Vec<Test> {
+    let percent = |of: fn(&Clusters) -> f64| seen.as_ref().map(|seen| 100.0 * of(seen));
+    let by_each = sent_again.zip(seen).map(|(n, seen)| n / (seen.at_timers as f64).max(1.0));
+    vec![
+        at_least(Step::Necessary, &format!("{what} at timers"), percent(Clusters::share), "%", 0.5),
+        at_least(
+            Step::Necessary,
+            &format!("the same, of the {what} that are as late"),
+            percent(Clusters::of_late),
+            "%",
+            80.0,
+        ),
+        at_least(Step::Necessary, "segments sent again", sent_again, "", 1.0),
+        at_least(Step::Sufficient, "segments sent again, by each of them", by_each, "", 0.8),
+        at_most(Step::Sufficient, "chance of as many at timers", percent(|seen| seen.chance), "%", 1.0),
+    ]
+}
