@@ -92,6 +92,22 @@ fn a_run_serves_its_figures_while_it_runs() {
     assert!(report["plan"]["scrape"].is_null() && report["scraped"].is_null());
 }
 
+/// Who says nothing is dropped, and the next is heard.
+#[test]
+fn silent_clients_hold_up_nobody_for_long() {
+    let scratch = Scratch::new("silent");
+    let server = Scripted::answering(|_| ok("x"));
+    let flags = format!("run {} -c 1 --rate 50/s -d 4s --wait park --metrics-listen 0", server.url("/"));
+    let running = scratch.hairspring(&flags).start();
+    let at = served_at(&running);
+    let silent: Vec<TcpStream> = (0..3).map(|_| TcpStream::connect(at).unwrap()).collect();
+    let (head, text) = asked(at, GET);
+    assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
+    assert_eq!(samples(&text)["hairspring_measuring{target=\"target\"}"], 1.0);
+    drop(silent);
+    running.wait().expect(0);
+}
+
 /// The last file has all that the report has.
 #[test]
 fn a_file_of_metrics_is_whole_at_any_time_and_complete_at_the_end() {
