@@ -6,9 +6,8 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Barrier};
-use std::thread::{Scope, ScopedJoinHandle};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::engine::epoll::EpollEngine;
 use crate::engine::uring;
@@ -22,7 +21,6 @@ use crate::load::request::Requests;
 use crate::load::response;
 use crate::load::rng::mix;
 use crate::load::schedule::{Extent, Load, Offer, Schedule, Shard};
-use crate::load::time::Nanos;
 use crate::plan::{EnginePlan, Material, Plan, Probe, Server, WaitPlan};
 use crate::record::Path as RequestPath;
 use crate::record::{LogPort, Recorded, Recorder, SlicePort, slicing};
@@ -35,15 +33,14 @@ use crate::sys::server::{ServerError, ServerProcess};
 use crate::sys::signal::StopFlag;
 use crate::worker::{self, Wait};
 
-/// From the moment all threads are ready to t0.
-const START_LEAD: Nanos = Nanos::from_millis(2);
-
 mod beside;
 mod memory;
 mod scraping;
+mod start;
 mod target;
 
 use beside::{Beside, monitor, readers, watched};
+use start::{StartLine, spawn};
 use target::{Running, resolve, start_server, stats};
 pub use target::{look_up, stub_args};
 
@@ -194,43 +191,46 @@ fn measure(
     let scraper = scraping::scraper(plan, running)?;
     let beside_the_load = [probe_plan.is_some(), watched.is_some(), scraper.is_some()];
     let everybody = threads + beside_the_load.iter().filter(|there| **there).count();
-    let start =
-        StartLine { barrier: Barrier::new(everybody), t0: AtomicU64::new(0), failed: AtomicBool::new(false) };
+    let start = &StartLine::of(everybody);
     let job = |plan, thread, until| {
         let requests = Arc::clone(&requests);
         Job { plan, running, thread, material, requests, seed, stop, until }
     };
     let mut logs = logs.into_iter();
     let (mut slices, merger) = slicing(plan.interval, threads);
-    let load_over = AtomicBool::new(false);
+    let load_over = &AtomicBool::new(false);
     let beside = Beside::new(plan, running, merger, live);
     let readers_before = live.map(|live| live.readers());
-    let (results, probed, beside, system, scraped, mut helpers) = std::thread::scope(|scope| {
-        let monitoring = watched.as_ref().map(|watched| {
-            let (start, load_over) = (&start, &load_over);
-            spawn(scope, "monitor", move || monitor(plan, watched, start, load_over, alert))
-        });
-        let scraping = scraper.as_ref().map(|scraper| {
-            let (start, load_over) = (&start, &load_over);
-            spawn(scope, "scrape", move || scraping::scraping(plan, scraper, start, load_over))
-        });
-        let merging = spawn(scope, "slices", || beside.until(&load_over, plan));
-        let handles: Vec<_> = (0..threads)
-            .map(|thread| {
+    let gathered = std::thread::scope(|scope| {
+        let begin = || {
+            let watch =
+                |watched| spawn(scope, "monitor", move || monitor(plan, watched, start, load_over, alert));
+            let monitoring = watched.as_ref().map(watch).transpose()?;
+            let ask =
+                |scraper| spawn(scope, "scrape", move || scraping::scraping(plan, scraper, start, load_over));
+            let scraping = scraper.as_ref().map(ask).transpose()?;
+            let merging = spawn(scope, "slices", move || beside.until(load_over, plan))?;
+            let worker = |thread| {
                 let ports = Ports { log: logs.next(), slices: slices.pop() };
-                let (start, job) = (&start, job(plan, thread, None));
-                spawn(scope, &format!("worker-{thread}"), move || job.run(ports, start))
-            })
-            .collect();
-        let probing = probe_plan.as_ref().map(|plan| {
-            let (start, load_over) = (&start, &load_over);
-            let job = job(plan, 0, Some(load_over));
-            let ports = Ports { log: None, slices: None };
-            spawn(scope, "probe", move || job.run(ports, start))
-        });
+                let job = job(plan, thread, None);
+                spawn(scope, format!("worker-{thread}"), move || job.run(ports, start))
+            };
+            let workers = (0..threads).map(worker).collect::<io::Result<Vec<_>>>()?;
+            let probe = |plan| {
+                let job = job(plan, 0, Some(load_over));
+                spawn(scope, "probe", move || job.run(Ports { log: None, slices: None }, start))
+            };
+            let probing = probe_plan.as_ref().map(probe).transpose()?;
+            io::Result::Ok((monitoring, scraping, merging, workers, probing))
+        };
+        let (monitoring, scraping, merging, workers, probing) = begin().inspect_err(|_| {
+            // Those that were started do not wait for the one that was not.
+            start.abandon();
+            load_over.store(true, Ordering::Release);
+        })?;
         let main = Helper::begin("main", &plan.client.helpers.cpus);
         // All are joined before one of their panics goes on: the merging thread must end too.
-        let joined: Vec<_> = handles.into_iter().map(|handle| handle.join()).collect();
+        let joined: Vec<_> = workers.into_iter().map(|handle| handle.join()).collect();
         load_over.store(true, Ordering::Release);
         merging.thread().unpark();
         let main = main.end();
@@ -242,11 +242,13 @@ fn measure(
         let probed = probing.map(|probing| unwound(probing.join()));
         let results: Vec<_> = joined.into_iter().map(unwound).collect();
         let helpers: Vec<_> = [main, merging].into_iter().chain(watching).chain(asking).collect();
-        (results, probed, beside, system.flatten(), scraped.flatten(), helpers)
+        io::Result::Ok((results, probed, beside, system.flatten(), scraped.flatten(), helpers))
     });
+    let (results, probed, beside, system, scraped, mut helpers) = gathered
+        .map_err(|source| RunError::Instrument { what: "a client thread cannot be started", source })?;
     let ended = Monotonic.now();
     helpers.extend(live.zip(readers_before).map(|(live, before)| readers(plan, live, before)));
-    let t0 = Nanos(start.t0.load(Ordering::Acquire));
+    let t0 = start.t0();
     let mut recorded = Recorded::default();
     let mut reports = Vec::with_capacity(threads);
     for result in results {
@@ -312,16 +314,6 @@ fn path(plan: &Plan) -> Option<RequestPath> {
     open.then(|| RequestPath::for_thread(threads, expected))
 }
 
-/// Starts a thread of a round.
-fn spawn<'scope, T: Send + 'scope>(
-    scope: &'scope Scope<'scope, '_>,
-    name: &str,
-    run: impl FnOnce() -> T + Send + 'scope,
-) -> ScopedJoinHandle<'scope, T> {
-    let thread = std::thread::Builder::new().name(name.to_owned());
-    thread.spawn_scoped(scope, run).expect("a thread can be started")
-}
-
 /// A panic in a thread goes on in this one.
 fn unwound<T>(joined: std::thread::Result<T>) -> T {
     joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -331,27 +323,6 @@ fn unwound<T>(joined: std::thread::Result<T>) -> T {
 struct Ports {
     log: Option<LogPort>,
     slices: Option<SlicePort>,
-}
-
-/// Where the threads wait for each other; the last one to come sets t0.
-struct StartLine {
-    barrier: Barrier,
-    t0: AtomicU64,
-    failed: AtomicBool,
-}
-
-impl StartLine {
-    /// `None` if some thread could not get ready.
-    fn wait(&self, ready: bool) -> Option<Nanos> {
-        if !ready {
-            self.failed.store(true, Ordering::Release);
-        }
-        if self.barrier.wait().is_leader() {
-            self.t0.store((Monotonic.now() + START_LEAD).0, Ordering::Release);
-        }
-        self.barrier.wait();
-        (!self.failed.load(Ordering::Acquire)).then(|| Nanos(self.t0.load(Ordering::Acquire)))
-    }
 }
 
 /// One thread's part.
@@ -405,7 +376,11 @@ impl Job<'_> {
             .expecting(offer.expected());
         let t0 = start.wait(prepared.is_ok());
         let (mut engine, mut driver) = prepared?;
-        let Some(t0) = t0 else { return Err(io::Error::other("another client thread could not start")) };
+        let Some(t0) = t0 else {
+            return Err(io::Error::other(
+                "another could not start, or there is too little memory for a report",
+            ));
+        };
         if let Some(slices) = ports.slices {
             recorder.slice(slices, t0);
         }

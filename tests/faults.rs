@@ -15,6 +15,7 @@ mod host;
 mod interrupts;
 mod machine;
 mod peers;
+mod scarce;
 mod table;
 mod trial;
 

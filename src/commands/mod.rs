@@ -173,7 +173,10 @@ impl Series {
             true => {
                 let rows = self.plan.measure.count;
                 let beside = &self.plan.client.helpers.cpus;
-                let (writer, ports) = LogWriter::start(dir, &self.log.file, context, threads, rows, beside);
+                let (writer, ports) = LogWriter::start(dir, &self.log.file, context, threads, rows, beside)
+                    .map_err(|error| {
+                    Failure::environment(format!("the log's thread cannot be started: {error}"))
+                })?;
                 (Some(writer), ports)
             }
             false => (None, Vec::new()),

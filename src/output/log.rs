@@ -6,7 +6,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
+use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -47,7 +47,7 @@ pub struct LogWriter {
 
 impl LogWriter {
     /// Starts the writer for `rows_expected` rows (if that is known) from `threads` workers; each gets a port. It
-    /// keeps to the processors `cpus`. The rows are added to what `name` already holds.
+    /// keeps to the processors `cpus`. The rows are added to what `name` already holds. Fails if there can be no thread.
     pub fn start(
         dir: &OutDir,
         name: &str,
@@ -55,7 +55,7 @@ impl LogWriter {
         threads: usize,
         rows_expected: Option<u64>,
         cpus: &[usize],
-    ) -> (Self, Vec<LogPort>) {
+    ) -> io::Result<(Self, Vec<LogPort>)> {
         let budget = BUDGET_BYTES / (CHUNK_ROWS * LogChunk::SAMPLE_BYTES);
         let needed = rows_expected.map_or(usize::MAX, |n| (n as usize).div_ceil(CHUNK_ROWS));
         // Each thread has an open chunk, and may leave one that is not full.
@@ -85,9 +85,8 @@ impl LogWriter {
         // Opened here, before the load: connections must not take its descriptor.
         let file = writer.open();
         let cpus = cpus.to_vec();
-        let thread =
-            std::thread::Builder::new().name("log-writer".to_owned()).spawn(move || writer.run(file, &cpus));
-        (Self { load_over, thread: thread.expect("a thread can be started") }, ports)
+        let thread = Builder::new().name("log-writer".to_owned()).spawn(move || writer.run(file, &cpus))?;
+        Ok((Self { load_over, thread }, ports))
     }
 
     /// Waits until every row that was handed over is in the file; call it when the workers have ended. Beside what became of

@@ -131,7 +131,7 @@ fn pooled(name: &str, report: &Report) -> String {
 
 fn heading(text: &mut String, report: &Report) {
     let partial = if report.partial { "  ** PARTIAL: interrupted **" } else { "" };
-    let _ = writeln!(text, "{}{partial}", target(&report.plan));
+    let _ = writeln!(text, "{}{}{partial}", target(&report.plan), resolved(report));
     let client = &report.plan.client;
     let _ = writeln!(
         text,
@@ -143,6 +143,17 @@ fn heading(text: &mut String, report: &Report) {
     );
     engine(text, report);
     text.push('\n');
+}
+
+/// What the name in the URL stood for: it is looked up once, before the load.
+fn resolved(report: &Report) -> String {
+    let (Some(url), Some(round)) = (&report.plan.target.url, report.rounds.first()) else {
+        return String::new();
+    };
+    let literal = [format!("{}:{}", url.host, url.port), format!("[{}]:{}", url.host, url.port)];
+    let is_name =
+        !round.addresses.is_empty() && !round.addresses.iter().any(|address| literal.contains(address));
+    if is_name { format!(" ({})", round.addresses.join(", ")) } else { String::new() }
 }
 
 pub(super) fn target(plan: &Plan) -> String {

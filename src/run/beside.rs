@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::Running;
 use super::memory::MemoryWatch;
-use super::{Running, StartLine};
+use super::start::StartLine;
 use crate::analyze::alerts::{self, LiveWatch};
 use crate::engine::Clock;
 use crate::facts::alerts::Alert;

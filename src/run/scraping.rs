@@ -2,7 +2,8 @@
 
 use std::sync::atomic::AtomicBool;
 
-use super::{RunError, Running, StartLine, resolve};
+use super::start::StartLine;
+use super::{RunError, Running, resolve};
 use crate::facts::HelperReport;
 use crate::facts::scraped::Scraped;
 use crate::plan::{Plan, ScrapeFrom};

@@ -38,6 +38,20 @@ pub fn wall_offset() -> Nanos {
     wall.saturating_sub(Nanos(before.0 / 2 + after.0 / 2))
 }
 
+/// True in a time namespace, whose CLOCK_MONOTONIC is not the machine's. System calls translate; what the kernel reads from
+/// memory that it shares with us, it takes for the machine's.
+pub fn is_shifted() -> bool {
+    std::fs::read_to_string("/proc/self/timens_offsets").is_ok_and(|text| shifts_monotonic(&text))
+}
+
+/// Lines of `clock seconds nanoseconds`, time_namespaces(7).
+fn shifts_monotonic(offsets: &str) -> bool {
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    offsets.lines().map(words).any(|words| {
+        words.first().is_some_and(|clock| clock == "monotonic") && words[1..].iter().any(|n| n != "0")
+    })
+}
+
 /// The wall clock, for relating the kernel's stamps to the clock of the run.
 pub(super) fn wall() -> Nanos {
     read(ClockId::Realtime)
@@ -157,6 +171,14 @@ fn read(id: ClockId) -> Nanos {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_namespace_is_told_by_its_offsets() {
+        assert!(!shifts_monotonic("monotonic           0         0\nboottime            5         0\n"));
+        assert!(shifts_monotonic("monotonic       36000         0\nboottime            0         0\n"));
+        assert!(shifts_monotonic("monotonic           0         7\n"));
+        assert!(!shifts_monotonic(""));
+    }
 
     #[test]
     fn time_does_not_go_back_and_costs_little() {

@@ -94,11 +94,12 @@ impl ServerProcess {
         let mut server = Self::spawn(command, text, output, &[], false)?;
         let stdout = server.child.stdout.take().expect("it is piped");
         let (sender, receiver) = mpsc::channel();
-        std::thread::spawn(move || {
+        let reader = std::thread::Builder::new().spawn(move || {
             let mut line = String::new();
             let read = BufReader::new(stdout).read_line(&mut line);
             let _ = sender.send(read.map(|_| line));
         });
+        reader.map_err(|source| ServerError::Spawn { command: server.command.clone(), source })?;
         let line = receiver.recv_timeout(STUB_READY).ok().and_then(Result::ok).unwrap_or_default();
         match serde_json::from_str(&line) {
             Ok(ready) => Ok((server, ready)),

@@ -118,7 +118,7 @@ fn a_log_that_cannot_keep_up_loses_rows_and_nothing_else() {
         }
     });
     let context = RowContext { round: 0, wall_offset: Nanos::ZERO };
-    let (writer, mut ports) = LogWriter::start(&dir, "requests.csv", context, 1, None, &[0]);
+    let (writer, mut ports) = LogWriter::start(&dir, "requests.csv", context, 1, None, &[0]).unwrap();
     let mut recorder = Recorder::new(OkStatuses::new(vec![200..=299]), false, 0, ports.pop());
     let total = 1_300_000;
     for seq in 0..total {

@@ -54,13 +54,14 @@ impl Trial {
 
     /// A run with these flags that ends within 20 s.
     pub(super) fn command<'a>(self, scratch: &'a Scratch, target: &str, flags: &str) -> Hairspring<'a> {
-        let Self { engine, mode } = self;
-        let load = match mode {
-            Mode::On => "",
-            Mode::Off => "--keepalive off",
-            Mode::Open => "--rate 400/s",
-        };
-        let flags = format!("run {target} --engine {engine} --wait park {load} {flags}");
+        let rate = if self.mode == Mode::Open { "--rate 400/s" } else { "" };
+        self.with_load(scratch, target, &format!("{rate} {flags}"))
+    }
+
+    /// The same; where the loop is open, the flags say at which rate.
+    pub(super) fn with_load<'a>(self, scratch: &'a Scratch, target: &str, flags: &str) -> Hairspring<'a> {
+        let keepalive = if self.mode == Mode::Off { "--keepalive off" } else { "" };
+        let flags = format!("run {target} --engine {} --wait park {keepalive} {flags}", self.engine);
         scratch.hairspring(&flags).deadline(Duration::from_secs(20))
     }
 

@@ -79,9 +79,12 @@ def _end_all():
 
 
 class Ran:
-    """A client that has ended: what it printed, its exit code, its processor time in seconds."""
+    """A client that has ended: what it printed, its exit code, its processor time in seconds.
 
-    def __init__(self, command, cpu=CLIENT_CPU, timeout=300, env=None):
+    `watch(pid, ended)` is called in a thread of its own when it has begun; it is to return once the event `ended` is set.
+    """
+
+    def __init__(self, command, cpu=CLIENT_CPU, timeout=300, env=None, watch=None):
         with tempfile.TemporaryFile() as out:
             pin = lambda: os.sched_setaffinity(0, {cpu}) if cpu is not None else None
             process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, preexec_fn=pin, env=env)
@@ -89,8 +92,15 @@ class Ran:
             # Asleep until it ends: polling would disturb what is measured.
             watchdog = threading.Timer(timeout, process.kill)
             watchdog.start()
+            ended = threading.Event()
+            watcher = watch and threading.Thread(target=watch, args=(process.pid, ended))
+            if watcher:
+                watcher.start()
             _, status, usage = os.wait4(process.pid, 0)
             watchdog.cancel()
+            ended.set()
+            if watcher:
+                watcher.join()
             process.returncode = os.waitstatus_to_exitcode(status)
             self.code = process.returncode
             self.cpu_s = usage.ru_utime + usage.ru_stime
@@ -103,14 +113,14 @@ class Ran:
 class Hairspring(Ran):
     """A run of hairspring with its report. `keep`: the results folder stays until `forget`."""
 
-    def __init__(self, url, *args, cpu=CLIENT_CPU, log=False, timeout=300):
+    def __init__(self, url, *args, cpu=CLIENT_CPU, log=False, timeout=300, watch=None):
         self.out = tempfile.mkdtemp(prefix="hairspring-lab-")
         results = os.path.join(self.out, "results")
         command = [HAIRSPRING, "run", url, "--out", results, *map(str, args)]
         command += [] if "--cpus" in args else ["--cpus", str(cpu)]
         command += [] if log else ["--no-log"]
         # It pins itself; its helper threads may go where there is room.
-        super().__init__(command, cpu=None, timeout=timeout)
+        super().__init__(command, cpu=None, timeout=timeout, watch=watch)
         path = os.path.join(results, "report.json")
         self.report = json.load(open(path)) if os.path.exists(path) else None
         if self.report is None:

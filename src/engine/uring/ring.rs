@@ -13,6 +13,7 @@ use rustix::io::Errno;
 
 use super::feature::{Feature, Features, Inventory};
 use crate::load::time::Nanos;
+use crate::sys::clock;
 
 /// `IORING_REGISTER_RING_FDS`, `IORING_UNREGISTER_RING_FDS`.
 const REGISTER_RING: libc::c_uint = 20;
@@ -118,8 +119,11 @@ impl<Q: Completion> Ring<Q> {
         }
         let no_iowait = ring.ring.params().is_feature_no_iowait();
         ring.settle(Feature::NoIowait, wanted, no_iowait, "this kernel does not know it");
-        let absolute = wanted.has(Feature::AbsoluteTimeouts) && ring.knows_absolute_timeouts()?;
-        ring.settle(Feature::AbsoluteTimeouts, wanted, absolute, "this kernel does not know them");
+        // The kernel takes them for times of the machine's clock (seen with 6.18): such a wait would not end.
+        let shifted = clock::is_shifted();
+        let absolute = wanted.has(Feature::AbsoluteTimeouts) && !shifted && ring.knows_absolute_timeouts()?;
+        let why = if shifted { "of another time namespace" } else { "this kernel does not know them" };
+        ring.settle(Feature::AbsoluteTimeouts, wanted, absolute, why);
         Ok(ring)
     }
 

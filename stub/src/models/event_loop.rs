@@ -53,6 +53,8 @@ struct Slot {
     /// What the kernel reported since its last turn.
     readable: bool,
     hung_up: bool,
+    /// There is room again for what could not be sent; told once, perhaps while the connection was away.
+    writable: bool,
     /// The earliest of its entries in the heap of deadlines.
     armed: Option<u64>,
 }
@@ -151,6 +153,7 @@ impl<D: Dispatch> EventLoop<D> {
         if let Some(entry) = self.slots.get_mut(slot) {
             entry.readable |= event.is_readable() || event.is_error();
             entry.hung_up |= event.is_read_closed() || event.is_error();
+            entry.writable |= event.is_writable();
             self.queue(slot);
         }
     }
@@ -171,6 +174,7 @@ impl<D: Dispatch> EventLoop<D> {
             return;
         };
         connection.notice(std::mem::take(&mut entry.readable), std::mem::take(&mut entry.hung_up));
+        entry.writable = false;
         // What has arrived already is still answered.
         if self.shared.stopping() && !connection.may_read() && connection.wind_down() {
             return self.release(slot);
@@ -205,7 +209,8 @@ impl<D: Dispatch> EventLoop<D> {
     fn put_back(&mut self, slot: usize, connection: Box<Connection>) {
         let entry = &mut self.slots[slot];
         let winds_down = self.shared.stopping() && !connection.is_closing();
-        let more = connection.has_more() || entry.readable || entry.hung_up || winds_down;
+        let sends = entry.writable && connection.unsent();
+        let more = connection.has_more() || entry.readable || entry.hung_up || sends || winds_down;
         entry.away = false;
         entry.connection = Some(connection);
         self.arm(slot);
