@@ -11,6 +11,7 @@ use crate::load::io::EngineAccount;
 use crate::load::time::Nanos;
 use crate::record::{Distribution, Recorded};
 
+pub mod alerts;
 pub mod live;
 pub mod scraped;
 pub mod system;
@@ -176,6 +177,8 @@ pub struct Round {
     pub server_failure: Option<String>,
     /// What was seen of it from outside.
     pub server_facts: ServerFacts,
+    /// What was raised in it.
+    pub alerts: alerts::RoundAlerts,
 }
 
 /// What was seen of a server that hairspring started, from outside.

@@ -1,15 +1,17 @@
 //! I/O: the folder of results. Whole files appear at once (temporary name, then rename); the per-request
 //! log is written by a thread of its own (`log`) and appears when its round is over; what is known meanwhile is told by
-//! another (`metrics`, `responder`).
+//! another (`metrics`, `responder`), and the commands that alerts are told to run from a third (`hook`).
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+mod hook;
 mod log;
 mod metrics;
 mod responder;
 
+pub use hook::{AlertHook, AlertPort, AlertSource};
 pub use log::{LogOutcome, LogWriter};
 pub use metrics::{Outlets, Publisher};
 

@@ -12,13 +12,15 @@ use crate::load::time::Nanos;
 use crate::preset::Scenario;
 use crate::record::OkStatuses;
 
+mod alerts;
 mod engine;
 mod helpers;
 mod material;
 mod scrape;
 
+pub use alerts::Alerts;
 pub use engine::{EnginePlan, WaitPlan};
-pub use helpers::Helpers;
+pub use helpers::{Helpers, Monitor};
 pub use material::{Material, Mix, MixRow, Outgoing};
 pub use scrape::{Scrape, ScrapeFrom};
 
@@ -63,6 +65,9 @@ pub struct Plan {
     pub rounds: u32,
     /// The gate's rules, in canonical form.
     pub sla: Vec<String>,
+    /// What is told of it.
+    #[serde(default)]
+    pub alerts: Alerts,
     /// What is found is tested by an intervention.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub confirm: bool,
@@ -310,16 +315,6 @@ pub struct Probe {
     pub cpu: usize,
     /// A thread of the load runs on the same processor.
     pub shared: bool,
-}
-
-/// The system monitor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Monitor {
-    /// Between samples.
-    #[serde(rename = "interval_ns")]
-    pub interval: Nanos,
-    /// The server's first process, where the user named it.
-    pub server_pid: Option<u32>,
 }
 
 /// `--keepalive`.

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::engine::epoll::EpollEngine;
 use crate::engine::uring;
 use crate::engine::{Clock, Engine, Setup};
+use crate::facts::alerts::{Alert, RoundAlerts};
 use crate::facts::live::Live;
 use crate::facts::{ProbeFacts, Round, ServerFacts, ThreadReport};
 use crate::load::driver::{Driver, Keepalive, Settings};
@@ -75,7 +76,6 @@ pub enum RunError {
 }
 
 /// Where a round leaves what is not in its facts.
-#[derive(Debug)]
 pub struct Outlets<'a> {
     /// One port for each thread, or none.
     pub logs: Vec<LogPort>,
@@ -83,6 +83,8 @@ pub struct Outlets<'a> {
     pub server_output: &'a Path,
     /// What is to be known of it while it is made.
     pub live: Option<&'a Arc<Live>>,
+    /// An alert has begun. Called on the monitor's thread, which must not wait.
+    pub alert: &'a (dyn Fn(&Alert) + Sync),
 }
 
 /// Makes round `index` of `plan`. `material` is what the plan's files hold.
@@ -179,7 +181,7 @@ fn measure(
     outlets: Outlets<'_>,
     stop: &StopFlag,
 ) -> Result<Round, RunError> {
-    let Outlets { logs, live, .. } = outlets;
+    let Outlets { logs, live, alert, .. } = outlets;
     let threads = plan.client.cpus.len();
     let seed = mix(plan.seed, u64::from(index));
     let requests = Arc::new(material.table(&running.url, seed));
@@ -200,7 +202,8 @@ fn measure(
     let readers_before = live.map(|live| live.readers());
     let gathered = std::thread::scope(|scope| {
         let begin = || {
-            let watch = |watched| spawn(scope, "monitor", move || monitor(plan, watched, start, load_over));
+            let watch =
+                |watched| spawn(scope, "monitor", move || monitor(plan, watched, start, load_over, alert));
             let monitoring = watched.as_ref().map(watch).transpose()?;
             let ask =
                 |scraper| spawn(scope, "scrape", move || scraping::scraping(plan, scraper, start, load_over));
@@ -279,6 +282,7 @@ fn measure(
         server_survived: None,
         server_failure: None,
         server_facts: ServerFacts { startup: running.startup },
+        alerts: RoundAlerts::default(),
     })
 }
 

@@ -9,6 +9,7 @@ use xxhash_rust::xxh64::xxh64;
 
 use crate::support::{ENGINES, Heard, Rows, Scratch, Scripted, Stub, check_report, exchange, judged, ok};
 
+mod alerts;
 mod answers;
 mod capacity;
 mod compare;

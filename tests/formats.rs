@@ -287,7 +287,7 @@ fn fields(document: &Value, expected: &[(&str, &str)]) {
     }
 }
 
-const REPORT: [(&str, &str); 44] = [
+const REPORT: [(&str, &str); 47] = [
     ("/schema", "text"),
     ("/tool/name", "text"),
     ("/tool/version", "text"),
@@ -329,6 +329,9 @@ const REPORT: [(&str, &str); 44] = [
     ("/sla/verdict", "text"),
     ("/sla/rules", "list"),
     ("/rounds", "list"),
+    ("/rounds/0/alerts/found", "list"),
+    ("/rounds/0/alerts/not_evaluated", "list"),
+    ("/plan/alerts/rules", "list"),
     ("/logs", "list"),
     ("/histograms/response_ok/data", "text"),
     ("/histograms/response_not_ok/count", "count"),

@@ -4,11 +4,13 @@
 use std::path::Path;
 
 use clap::Parser;
+use hairspring::analyze::alerts::{self, Baseline};
 use hairspring::analyze::compare::Outputs;
 use hairspring::analyze::gate::{Rule, SlaVerdict};
 use hairspring::analyze::paired::Difference;
 use hairspring::analyze::validity::Verdict;
 use hairspring::cli::{CompareArgs, RunArgs};
+use hairspring::facts::alerts::{Alert, Commands, Overlapping, RoundAlerts, SlowRequest};
 use hairspring::facts::{
     ClockAccount, HelperReport, Host, Round, ServerFacts, ThreadReport, ThreadTimes, WorkerCounts,
 };
@@ -144,6 +146,14 @@ fn a_troubled_run_is_shown_like_this() {
     recorded.measured.close_round();
     let mut troubled = round_of(0, recorded);
     troubled.steal = Some(Nanos::from_millis(900));
+    troubled.alerts =
+        RoundAlerts { found: raised(), ..alerts::of_round(&plan, &troubled, &Baseline::default()) };
+    let raised = |rule: &str| troubled.alerts.found.iter().any(|alert| alert.rule == rule);
+    let unseen: Vec<_> =
+        troubled.alerts.not_evaluated.iter().filter(|not| !raised(&not.rule)).cloned().collect();
+    troubled.alerts.not_evaluated = unseen;
+    let failures = vec!["ended with exit status: 1".to_owned()];
+    troubled.alerts.commands = Some(Commands { succeeded: 2, failed: 1, untold: 0, failures });
     let lost = LogFile {
         file: "requests.csv".to_owned(),
         rows: 180,
@@ -153,6 +163,34 @@ fn a_troubled_run_is_shown_like_this() {
     let report = report(&plan, &[troubled], vec![lost]);
     assert_golden("run.txt", &text::run(&report));
     round_trip(&report);
+}
+
+/// One rule twice, one with a percentile that has no value, one rise.
+fn raised() -> Vec<Alert> {
+    let slow =
+        |id, ms| SlowRequest { id, intended_ns: Nanos::from_secs(2), response_ns: Nanos::from_millis(ms) };
+    let alert = |rule: &str, start, end: Option<u64>, value, slowest: Vec<SlowRequest>| Alert {
+        rule: rule.to_owned(),
+        start_ns: Nanos::from_millis(start),
+        end_ns: end.map(Nanos::from_millis),
+        value,
+        limit: if rule.contains('+') { 50.0 } else { 10.0 },
+        unit: "%".to_owned(),
+        against_ns: rule.contains('+').then_some(Nanos::from_millis(40)),
+        live: false,
+        requests: Some(Overlapping {
+            one_in: 2,
+            answered: 20,
+            slow: slowest.len() as u64,
+            unanswered: 1,
+            slowest,
+        }),
+    };
+    vec![
+        alert("errors>10%", 1_000, Some(3_000), Some(12.5), vec![slow(17, 190)]),
+        alert("errors>10%", 8_000, None, Some(60.0), vec![slow(181, 201), slow(160, 199)]),
+        alert("p95>+50%", 5_000, Some(9_000), None, vec![]),
+    ]
 }
 
 /// What is written is read back equal.
@@ -186,7 +224,9 @@ fn round(plan: &Plan, index: u32, queue: Nanos) -> Round {
     }
     let mut recorded = recorder.finish(0, 0);
     recorded.measured.close_round();
-    round_of(index, recorded)
+    let mut round = round_of(index, recorded);
+    round.alerts = alerts::of_round(plan, &round, &Baseline::default());
+    round
 }
 
 /// Little's law holds of its one thread, which was busy for a tenth of the 10 s.
@@ -253,6 +293,7 @@ fn round_of(index: u32, recorded: Recorded) -> Round {
         server_survived: Some(true),
         server_failure: None,
         server_facts: ServerFacts::default(),
+        alerts: RoundAlerts::default(),
     }
 }
 

@@ -4,6 +4,7 @@ use clap::Parser;
 use hairspring::analyze::stats::Percentile;
 use hairspring::analyze::validity::{Level, Validity, Verdict, judge};
 use hairspring::cli::RunArgs;
+use hairspring::facts::alerts::RoundAlerts;
 use hairspring::facts::{
     ClockAccount, HelperReport, Host, Round, ServerFacts, ThreadReport, ThreadTimes, WorkerCounts,
 };
@@ -103,6 +104,7 @@ fn run() -> Run {
             server_survived: Some(true),
             server_failure: None,
             server_facts: ServerFacts::default(),
+            alerts: RoundAlerts::default(),
             probe: None,
             helpers: vec![HelperReport {
                 name: "slices".to_owned(),

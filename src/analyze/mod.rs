@@ -1,5 +1,6 @@
 //! PURE: what the recorded figures mean. No sockets, files, threads or clocks; numbers in, findings out.
 
+pub mod alerts;
 pub mod attribution;
 pub mod capacity;
 pub mod compare;

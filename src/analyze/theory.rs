@@ -282,6 +282,16 @@ pub fn theory(plan: &Plan, rounds: &[Round], tally: &Tally) -> Theory {
     theory
 }
 
+/// Requests per second that the server can do by its own service times, c/S; or why that is not known.
+pub(super) fn capacity_per_s(plan: &Plan, tally: &Tally) -> Result<f64, &'static str> {
+    let station = station(plan, tally)?;
+    let own_thread = matches!(&plan.target.server, Server::Stub(stub) if stub.model == "threads");
+    if own_thread && station.servers.get() == plan.connections {
+        return Err("it has a thread for each connection: the load bounds it, not the server");
+    }
+    Ok(f64::from(station.servers.get()) * 1e9 / station.service)
+}
+
 /// The server as a station of servers behind one queue, or why it is none.
 fn station(plan: &Plan, tally: &Tally) -> Result<Station, &'static str> {
     let Some(servers) = servers(plan) else {

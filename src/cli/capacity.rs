@@ -3,7 +3,7 @@
 use clap::{ArgGroup, Args};
 
 use super::values::{parse_model, parse_rate, parse_rules, parse_share};
-use super::{ArrivalsArg, CliError, CommonArgs, RunArgs, usage};
+use super::{AlertArgs, ArrivalsArg, CliError, CommonArgs, RunArgs, usage};
 use crate::analyze::capacity::{self, Settings};
 use crate::analyze::gate::{Limit, Metric, Rule};
 use crate::load::schedule::Rate;
@@ -64,6 +64,7 @@ impl CapacityArgs {
         common.load.connections.get_or_insert(CONNECTIONS);
         common.load.drain = common.load.drain.or(patience(&rules));
         common.tool.no_log = true;
+        common.tool.alerts = AlertArgs::none();
         let (url, stub_model) = (self.url.clone(), self.stub_model.clone());
         let run = RunArgs {
             url,
@@ -118,6 +119,7 @@ impl CapacityArgs {
             ("-d", load.duration.is_some()),
             ("--server-log", self.common.stub.server_log.is_some()),
             ("--against", self.common.tool.against.against.is_some()),
+            ("--alert", self.common.tool.alerts.is_given()),
             ("--summary", self.common.tool.handouts.summary.is_some()),
             ("--junit", self.common.tool.handouts.junit.is_some()),
             (metrics.unwrap_or_default(), metrics.is_some()),
@@ -127,7 +129,7 @@ impl CapacityArgs {
             Some((flag, _)) if metrics == Some(*flag) => {
                 usage(format!("{flag}: capacity does not know it; use it with run"))
             }
-            Some((flag @ ("--against" | "--summary" | "--junit"), _)) => {
+            Some((flag @ ("--against" | "--alert" | "--summary" | "--junit"), _)) => {
                 usage(format!("{flag}: capacity does not know it; capacity.json has what it found"))
             }
             Some((flag, _)) => usage(format!(

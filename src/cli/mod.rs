@@ -11,6 +11,7 @@ use crate::load::time::Nanos;
 use crate::plan::{EnginePlan, KeepalivePlan, WaitPlan};
 use crate::preset::Preset;
 
+mod alerts;
 mod capacity;
 mod files;
 mod metrics;
@@ -23,9 +24,11 @@ mod trend;
 mod values;
 mod variants;
 
+pub use alerts::AlertArgs;
 pub use capacity::CapacityArgs;
 pub use files::{parse_replay, parse_requests};
 pub use metrics::MetricsArgs;
+pub use presets::PresetsArgs;
 use stages::parse_stages;
 pub use stages::{ArrivalsArg, Stages};
 pub use stub::StubArgs;
@@ -214,6 +217,9 @@ pub struct ToolArgs {
     /// Rules against an earlier run.
     #[command(flatten)]
     pub against: AgainstArgs,
+    /// What is told beside the gate.
+    #[command(flatten)]
+    pub alerts: AlertArgs,
     /// What an inconclusive gate means: nothing is decided (exit code 4), or fail (2), or pass (0)
     #[arg(long, value_enum, default_value_t = OnInconclusive::Say, hide_default_value = true)]
     pub on_inconclusive: OnInconclusive,
@@ -395,14 +401,6 @@ pub struct CompareArgs {
     /// All else.
     #[command(flatten)]
     pub common: CommonArgs,
-}
-
-/// `hairspring presets`
-#[derive(Debug, Clone, Args)]
-pub struct PresetsArgs {
-    /// One of them
-    #[arg(value_name = "NAME", value_parser = parse_preset)]
-    pub preset: Option<Preset>,
 }
 
 /// `hairspring gate`

@@ -238,6 +238,7 @@ impl CommonArgs {
             seed: load.seed,
             rounds,
             sla: rules.iter().map(ToString::to_string).collect(),
+            alerts: self.tool.alerts.plan()?,
             confirm: false,
             scrape: self.tool.metrics.scrape()?,
             scenario: None,

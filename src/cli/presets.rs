@@ -1,15 +1,40 @@
 //! A preset fills in the flags that were not given. A flag of the user's wins, and one that says how long the load is, or how it
 //! comes, takes the place of all that the preset says about that.
 
+use clap::Args;
+
 use crate::load::schedule::UsersAt;
 use crate::load::time::Nanos;
 use crate::plan::Plan;
 use crate::preset::{Preset, Shape};
 
-use super::{CliError, CommonArgs, PresetsArgs, RunArgs, Stages, StubArgs, usage};
+use super::values::parse_preset;
+use super::{CliError, CommonArgs, RunArgs, Stages, StubArgs, usage};
 
 /// Slices in a run of a preset whose time was scaled: as many as without, but none too short to be merged meanwhile.
 const INTERVAL_MIN: Nanos = Nanos::from_millis(100);
+
+/// `hairspring presets`
+#[derive(Debug, Clone, Args)]
+pub struct PresetsArgs {
+    /// One of them
+    #[arg(value_name = "NAME", value_parser = parse_preset)]
+    pub preset: Option<Preset>,
+}
+
+impl PresetsArgs {
+    /// The plan of a run with this preset and nothing else, on a machine whose usable processors are `allowed`.
+    pub fn plan(preset: Preset, allowed: &[usize]) -> Result<Plan, CliError> {
+        #[derive(clap::Parser)]
+        struct Run {
+            #[command(flatten)]
+            args: RunArgs,
+        }
+        let argv = ["run", "--preset", preset.name];
+        let run = <Run as clap::Parser>::try_parse_from(argv).map_err(|e| CliError::Usage(e.to_string()))?;
+        run.args.plan(allowed)
+    }
+}
 
 impl CommonArgs {
     /// These flags, and where there are none, those of the preset in `scale` of its time.
@@ -50,20 +75,6 @@ impl CommonArgs {
             filled.tool.interval.get_or_insert(scaled);
         }
         Ok(filled)
-    }
-}
-
-impl PresetsArgs {
-    /// The plan of a run with this preset and nothing else, on a machine whose usable processors are `allowed`.
-    pub fn plan(preset: Preset, allowed: &[usize]) -> Result<Plan, CliError> {
-        #[derive(clap::Parser)]
-        struct Run {
-            #[command(flatten)]
-            args: RunArgs,
-        }
-        let argv = ["run", "--preset", preset.name];
-        let run = <Run as clap::Parser>::try_parse_from(argv).map_err(|e| CliError::Usage(e.to_string()))?;
-        run.args.plan(allowed)
     }
 }
 

@@ -2,8 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use hairspring::analyze::alerts::{self, Baseline};
 use hairspring::analyze::gate::{Relative, SlaReport};
+use hairspring::analyze::summary::Responses;
 use hairspring::cli::AgainstArgs;
+use hairspring::plan::Plan;
 use hairspring::report::Report;
 use hairspring::report::json::Saved;
 
@@ -42,6 +45,12 @@ impl Against {
     pub(crate) fn judge(&self, saved: &Saved, verdicts: Vec<SlaReport>) -> Result<Vec<SlaReport>, Failure> {
         let judged = saved.judge_against(self.judged_side()?, &self.rules, verdicts);
         judged.map_err(|error| self.unusable(&error))
+    }
+
+    /// What alerts of `plan` on a rise compare with.
+    pub(crate) fn for_alerts(&self, plan: &Plan) -> Result<Baseline, Failure> {
+        let tally = self.judged_side()?.tally().map_err(|error| self.unusable(&error))?;
+        Ok(Baseline::of(&alerts::rules(plan), &Responses(&tally)))
     }
 
     /// The report that was judged then.

@@ -72,8 +72,14 @@ impl Experiment {
             again.target.name += "-again";
             plans.push(again);
         }
+        let mut sides = Series::all(plans)?;
+        for side in sides.iter_mut().filter(|side| is_judged(&side.plan.target.name, contest.as_ref())) {
+            if let Some(against) = &against {
+                side.baseline = against.for_alerts(&side.plan)?;
+            }
+        }
         Ok(Self {
-            sides: Series::all(plans)?,
+            sides,
             aa: args.aa,
             order: Vec::new(),
             beside,
@@ -255,6 +261,11 @@ impl Experiment {
         }
         Ok(result)
     }
+}
+
+/// Whether the gate judges this side.
+fn is_judged(name: &str, contest: Option<&Contest>) -> bool {
+    contest.map_or(name == "optimized", |contest| contest.judged.iter().any(|judged| judged == name))
 }
 
 /// The numbers below `n` in random order.

@@ -4,19 +4,20 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use hairspring::analyze::alerts::{self, Baseline};
 use hairspring::analyze::gate::SlaVerdict;
 use hairspring::analyze::validity::Verdict;
 use hairspring::cli::{CliError, OnInconclusive};
 use hairspring::facts::Round;
 use hairspring::facts::live::Live;
-use hairspring::output::{LogWriter, OutDir, OutputError};
+use hairspring::output::{AlertHook, AlertPort, AlertSource, LogWriter, OutDir, OutputError};
 use hairspring::plan::{Material, Plan, Server};
 use hairspring::record::Distribution;
 use hairspring::report::csv::RowContext;
 use hairspring::report::hdr;
 use hairspring::report::json::Saved;
 use hairspring::report::{LogFile, Report};
-use hairspring::run::{self as measuring, RunError};
+use hairspring::run::{self as measuring, Outlets, RunError};
 use hairspring::sys::clock;
 use hairspring::sys::server::ServerError;
 use hairspring::sys::signal::StopFlag;
@@ -132,6 +133,8 @@ pub(crate) struct Series {
     material: Material,
     log: LogFile,
     failures: Vec<String>,
+    /// What its alerts compare with; none: its own start.
+    pub(crate) baseline: Baseline,
     /// Who is told while it is measured.
     live: Option<Arc<Live>>,
 }
@@ -152,6 +155,7 @@ impl Series {
         Ok(Self {
             addresses: measuring::look_up(&plan)?,
             failures: Vec::new(),
+            baseline: Baseline::default(),
             live: None,
             log: LogFile { file, rows: 0, lost: 0, error: None },
             plan,
@@ -179,7 +183,10 @@ impl Series {
             false => (None, Vec::new()),
         };
         let output = dir.file(&format!("{}.server.txt", self.plan.target.name));
-        let outlets = measuring::Outlets { logs: ports, server_output: &output, live: self.live.as_ref() };
+        let hook = self.hook(dir, index);
+        let alert = |alert: &_| hook.iter().for_each(|(_, port)| port.tell(alert));
+        let live = self.live.as_ref();
+        let outlets = Outlets { logs: ports, server_output: &output, live, alert: &alert };
         let mut result = measuring::round(&self.plan, index, &self.addresses, &self.material, outlets, stop);
         if let Some(writer) = writer {
             let (outcome, helper) = writer.finish();
@@ -190,6 +197,7 @@ impl Series {
                 round.helpers.push(helper);
             }
         }
+        self.raise(result.as_mut().ok(), hook, stop);
         let round = result?;
         self.failures.extend(round.server_failure.clone());
         self.failures.extend(round.threads.iter().filter_map(|thread| {
@@ -203,6 +211,28 @@ impl Series {
         self.rounds.push(round);
         self.positions.push(position);
         Ok(())
+    }
+
+    /// Who runs `--on-alert` in a round.
+    fn hook(&self, dir: &OutDir, round: u32) -> Option<(AlertHook, AlertPort)> {
+        let command = self.plan.alerts.command.as_ref()?;
+        let source = AlertSource { target: self.plan.target.name.clone(), round };
+        Some(AlertHook::start(command, source, dir, &self.plan.client.helpers.cpus))
+    }
+
+    /// The alerts of a round that is over; those who were told have ended then.
+    fn raise(&self, mut round: Option<&mut Round>, hook: Option<(AlertHook, AlertPort)>, stop: &StopFlag) {
+        if let Some(round) = &mut round {
+            round.alerts = alerts::of_round(&self.plan, round, &self.baseline);
+        }
+        let Some((hook, port)) = hook else { return };
+        let found = round.iter().flat_map(|round| &round.alerts.found);
+        found.filter(|alert| !alert.live).for_each(|alert| port.tell(alert));
+        let (commands, helper) = hook.finish(port, || stop.count() >= 2);
+        if let Some(round) = round {
+            round.alerts.commands = Some(commands);
+            round.helpers.push(helper);
+        }
     }
 
     /// Writes the distribution of response times in HdrHistogram's formats. True if a file could not be written.

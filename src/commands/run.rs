@@ -42,7 +42,10 @@ impl Single {
         let plan = args.plan(&affinity::allowed())?;
         let tool = &args.common.tool;
         let against = Against::read(&tool.against)?.map(Against::refuse_unreliable).transpose()?;
-        let series = Series::all(vec![plan])?.pop().expect("one for the plan");
+        let mut series = Series::all(vec![plan])?.pop().expect("one for the plan");
+        if let Some(against) = &against {
+            series.baseline = against.for_alerts(&series.plan)?;
+        }
         let metrics = metrics::asked(tool);
         Ok(Self { series, against, strict: tool.strict, on_inconclusive: tool.on_inconclusive, metrics })
     }

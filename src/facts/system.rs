@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::alerts::Found;
 use crate::load::time::Nanos;
 
 /// The unit of a metric, and with it how a rule writes its limit.
@@ -168,6 +169,8 @@ pub struct System {
     pub cpu_time: Option<Nanos>,
     /// From the first sample to the last.
     pub wall: Nanos,
+    /// The alerts of rules about its metrics.
+    pub alerts: Found,
 }
 
 /// Series over the same rows of time.

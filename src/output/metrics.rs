@@ -208,3 +208,33 @@ enum Woken {
 fn affordable(taken: Nanos) -> Nanos {
     Nanos((taken.0 as f64 / SHARE) as u64).saturating_sub(CREDIT)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_costs_too_much_is_done_less_often() {
+        assert_eq!(affordable(Nanos::from_millis(9)), Nanos::ZERO, "the credit");
+        assert_eq!(affordable(Nanos::from_millis(18)), Nanos::from_secs(10));
+    }
+
+    #[test]
+    fn a_file_that_could_not_be_written_is_tried_again_and_told_of() {
+        let folder = std::env::temp_dir().join(format!("hairspring-metrics-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("m.prom");
+        let outlets = Outlets { listen: None, file: Some((path.clone(), Nanos::from_millis(5))) };
+        let publisher = Publisher::start(outlets, &[]).unwrap();
+        publisher.live().begin_round("a", 1);
+        // in the way of the new file, until it is taken away
+        std::fs::create_dir(folder.join(".m.prom.tmp")).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        std::fs::remove_dir(folder.join(".m.prom.tmp")).unwrap();
+        let failure = publisher.finish().unwrap();
+        assert!(failure.contains("m.prom could not be written"), "{failure}");
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains("hairspring_round{target=\"a\"} 1\n") && text.ends_with("# EOF\n"), "{text}");
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}

@@ -1,6 +1,8 @@
-//! Where the threads beside the load run.
+//! Where the threads beside the load run, and how often the one that looks around does.
 
 use serde::{Deserialize, Serialize};
+
+use crate::load::time::Nanos;
 
 /// The processors of the threads beside the load, which merge and write.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -9,6 +11,16 @@ pub struct Helpers {
     pub cpus: Vec<usize>,
     /// Neither client nor server use them, as far as the plan knows.
     pub spare: bool,
+}
+
+/// The system monitor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Monitor {
+    /// Between samples.
+    #[serde(rename = "interval_ns")]
+    pub interval: Nanos,
+    /// The server's first process, where the user named it.
+    pub server_pid: Option<u32>,
 }
 
 impl Helpers {

@@ -88,6 +88,11 @@ impl Passages {
         self.kept.extend(other.kept.iter().filter(|passage| (passage.seq / BLOCK).is_multiple_of(stride)));
     }
 
+    /// One block in so many was kept.
+    pub fn stride(&self) -> u64 {
+        self.stride
+    }
+
     /// The blocks, each in the order of ids.
     pub fn blocks(&self) -> Vec<Vec<Passage>> {
         let mut kept = self.kept.clone();

@@ -25,6 +25,12 @@ pub fn render(judged: &Judged<'_>) -> String {
         let _ = writeln!(page, "- **load**: {}\n", escaped(&report.plan.load_in_words()));
     }
     responses(&mut page, &judged.saved.reports());
+    for report in judged.saved.reports() {
+        if let Some(alerts) = text::alerts_in_short(report) {
+            let _ =
+                writeln!(page, "- **alerts of {}**: {}", escaped(&report.plan.target.name), escaped(&alerts));
+        }
+    }
     let conclusion = match judged.saved {
         Saved::Report(_) => None,
         Saved::Comparison(comparison) => Some(&comparison.conclusion),

@@ -2,7 +2,7 @@
 //!
 //! Names begin with `hairspring_` and end with their base unit; what the monitor calls `server.rss` is
 //! `hairspring_server_rss_bytes`. A metric that is not visible now is not there. docs/FORMATS.md lists them.
-//! Why no library: docs/decisions/0024-openmetrics.md.
+//! Why no library: docs/decisions/0025-openmetrics.md.
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::analyze::summary::{Figures, throughput};
+use crate::facts::alerts::RoundAlerts;
 use crate::facts::{ClockAccount, HelperReport, Round, ThreadReport, ThreadTimes};
 use crate::load::driver::Gaps;
 use crate::load::io::EngineAccount;
@@ -51,6 +52,9 @@ pub struct RoundReport {
     /// Our other threads.
     #[serde(default)]
     pub helpers: Vec<HelperReport>,
+    /// What went beyond the limits of the plan's alerts.
+    #[serde(default)]
+    pub alerts: RoundAlerts,
 }
 
 /// One client thread in one round.
@@ -138,6 +142,7 @@ impl RoundReport {
             steal_ns: round.steal,
             threads: round.threads.iter().map(ThreadRow::of).collect(),
             helpers: round.helpers.clone(),
+            alerts: round.alerts.clone(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+mod alerts;
 mod anatomy;
 mod capacity;
 mod comparison;
@@ -15,6 +16,7 @@ mod suite;
 mod system;
 mod trend;
 
+pub(super) use alerts::in_short as alerts_in_short;
 pub use capacity::capacity;
 pub(super) use comparison::Answers;
 pub use comparison::comparison;
@@ -79,6 +81,7 @@ pub fn run(report: &Report) -> String {
     models::theory(&mut text, report.theory.as_ref());
     models::diagnosis(&mut text, report.diagnosis.as_ref());
     system::system(&mut text, report);
+    alerts::alerts(&mut text, "", report);
     scraped::scraped(&mut text, report);
     instrument(&mut text, report);
     validity(&mut text, "validity", &report.validity);

@@ -18,8 +18,8 @@ pub const TREND_SCHEMA: &str = "hairspring.trend/1";
 
 /// What a plan says about the instrument, the judgement and the sampling of one and the same load; runs that differ in these
 /// alone are compared.
-const NOT_THE_LOAD: [&str; 9] =
-    ["client", "digest", "interval_ns", "log", "monitor", "rounds", "seed", "sla", "sla_against"];
+const NOT_THE_LOAD: [&str; 10] =
+    ["alerts", "client", "digest", "interval_ns", "log", "monitor", "rounds", "seed", "sla", "sla_against"];
 /// The same of a server.
 const NOT_THE_SERVER: [&str; 2] = ["cpus", "server_log"];
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use super::Running;
 use super::start::StartLine;
+use crate::analyze::alerts::{self, LiveWatch};
+use crate::facts::alerts::Alert;
 use crate::facts::live::Live;
 use crate::facts::system::System;
 use crate::facts::{HelperReport, ThreadTimes};
@@ -69,17 +71,24 @@ pub(super) fn watched(
     }
 }
 
-/// From the start of the load on; nothing is seen of one that did not start.
+/// From the start of the load on; nothing is seen of one that did not start. `alert` is told of each alert that begins.
 pub(super) fn monitor(
     plan: &Plan,
     watched: &Watched,
     start: &StartLine,
     load_over: &AtomicBool,
+    alert: &dyn Fn(&Alert),
 ) -> (Option<System>, HelperReport) {
     let helper = Helper::begin("monitor", &plan.client.helpers.cpus);
     let monitor = Monitor::new(watched);
-    let seen = start.wait(true).map(|t0| monitor.watch(t0, load_over));
-    (seen, helper.account())
+    let mut watch = LiveWatch::new(&alerts::rules(plan));
+    let seen = start.wait(true).map(|t0| {
+        monitor.watch(t0, load_over, |sample| {
+            let begun = watch.observe(sample.from, sample.to, |metric| sample.value(metric));
+            begun.iter().for_each(alert);
+        })
+    });
+    (seen.map(|seen| System { alerts: watch.finish(), ..seen }), helper.account())
 }
 
 /// What those who read the live figures took during the load.

@@ -52,6 +52,29 @@ pub struct Watched {
     pub live: Option<Arc<Live>>,
 }
 
+/// One sample as it was taken: the metrics that were read together, over a stretch of time.
+#[derive(Debug)]
+pub struct Sampled<'a> {
+    /// After t0.
+    pub from: Nanos,
+    /// After t0.
+    pub to: Nanos,
+    sheet: &'a Sheet,
+}
+
+impl<'a> Sampled<'a> {
+    /// The sample that was taken last; none of the first, which has no differences.
+    fn of(sheet: &'a Sheet, to: Nanos) -> Option<Self> {
+        let elapsed = Nanos((sheet.elapsed()? * 1e9) as u64);
+        Some(Self { from: to.saturating_sub(elapsed), to, sheet })
+    }
+
+    /// What was read of a metric; none if it was not read now, or is not visible.
+    pub fn value(&self, metric: &str) -> Option<f64> {
+        self.sheet.value(metric)
+    }
+}
+
 /// Ready to sample. Belongs to the thread that made it.
 #[derive(Debug)]
 pub struct Monitor {
@@ -87,8 +110,9 @@ impl Monitor {
         }
     }
 
-    /// Samples from now until the load is over; `t0` is the load's. Whoever sets `over` unparks this thread.
-    pub fn watch(mut self, t0: Nanos, over: &AtomicBool) -> System {
+    /// Samples from now until the load is over; `t0` is the load's. Whoever sets `over` unparks this thread. `told` is told of
+    /// each sample, and delays the next one.
+    pub fn watch(mut self, t0: Nanos, over: &AtomicBool, mut told: impl FnMut(&Sampled<'_>)) -> System {
         let mut seen = System { server_pid: self.server_pid, ..System::default() };
         // what differences are taken from; t0 is about to come
         self.sample_fast(t0);
@@ -104,10 +128,12 @@ impl Monitor {
                 continue;
             }
             let since = now.saturating_sub(began);
-            self.sample_fast(t0);
+            let to = self.sample_fast(t0);
+            Sampled::of(&self.fast, to).iter().for_each(&mut told);
             if last || since >= slow_due {
                 let before = own_cpu();
-                self.sample_slow(t0);
+                let to = self.sample_slow(t0);
+                Sampled::of(&self.slow, to).iter().for_each(&mut told);
                 // half of what may be used is for the others
                 let pause = Nanos((2.0 * own_cpu().saturating_sub(before).0 as f64 / SHARE) as u64);
                 slow_due = since + since.min(SLOW).max(pause);
@@ -130,7 +156,8 @@ impl Monitor {
         self.finish(seen)
     }
 
-    fn sample_fast(&mut self, t0: Nanos) {
+    /// Returns when it was taken, after t0.
+    fn sample_fast(&mut self, t0: Nanos) -> Nanos {
         let now = Monotonic.now();
         self.fast.begin(now);
         self.machine.fast(&mut self.fast);
@@ -145,9 +172,11 @@ impl Monitor {
         self.fast.gauge("server.accept_queue_used", used);
         self.fast.unless(self.why_no_queue());
         self.fast.end(now.saturating_sub(t0));
+        now.saturating_sub(t0)
     }
 
-    fn sample_slow(&mut self, t0: Nanos) {
+    /// Returns when it was taken, after t0.
+    fn sample_slow(&mut self, t0: Nanos) -> Nanos {
         let now = Monotonic.now();
         self.slow.begin(now);
         self.machine.slow(&mut self.slow);
@@ -157,6 +186,7 @@ impl Monitor {
         }
         self.connections.slow(&mut self.slow);
         self.slow.end(now.saturating_sub(t0));
+        now.saturating_sub(t0)
     }
 
     fn why_no_queue(&self) -> &'static str {

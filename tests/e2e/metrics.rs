@@ -92,6 +92,22 @@ fn a_run_serves_its_figures_while_it_runs() {
     assert!(report["plan"]["scrape"].is_null() && report["scraped"].is_null());
 }
 
+/// Who says nothing is dropped, and the next is heard.
+#[test]
+fn silent_clients_hold_up_nobody_for_long() {
+    let scratch = Scratch::new("silent");
+    let server = Scripted::answering(|_| ok("x"));
+    let flags = format!("run {} -c 1 --rate 50/s -d 4s --wait park --metrics-listen 0", server.url("/"));
+    let running = scratch.hairspring(&flags).start();
+    let at = served_at(&running);
+    let silent: Vec<TcpStream> = (0..3).map(|_| TcpStream::connect(at).unwrap()).collect();
+    let (head, text) = asked(at, GET);
+    assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
+    assert_eq!(samples(&text)["hairspring_measuring{target=\"target\"}"], 1.0);
+    drop(silent);
+    running.wait().expect(0);
+}
+
 /// The last file has all that the report has.
 #[test]
 fn a_file_of_metrics_is_whole_at_any_time_and_complete_at_the_end() {
@@ -236,8 +252,8 @@ fn what_the_stub_tells_of_itself_is_joined_to_the_load() {
 fn a_series_that_moves_with_the_response_time_is_named() {
     let scratch = Scratch::new("scrape-moves");
     let began = std::time::Instant::now();
-    // a level of 0, 1, 2, 3, changing every 150 ms
-    let level = move || began.elapsed().as_millis() as u64 / 150 * 7 % 4;
+    // a level of 0 to 3, each for three slices of time: a machine that delays an answer moves one slice, not the pattern
+    let level = move || began.elapsed().as_millis() as u64 / 600 * 7 % 4;
     let own = Scripted::answering(move |_| {
         let now = level();
         let text = format!(
@@ -247,11 +263,11 @@ fn a_series_that_moves_with_the_response_time_is_named() {
         answer(200, &text)
     });
     let server = Scripted::answering(move |_| {
-        std::thread::sleep(Duration::from_millis(2 + 8 * level()));
+        std::thread::sleep(Duration::from_millis(2 + 20 * level()));
         ok("x")
     });
     let flags = format!(
-        "run {} -c 2 -d 4s --interval 150ms --wait park --scrape {} --scrape-interval 100ms",
+        "run {} -c 2 -d 6s --interval 200ms --wait park --scrape {} --scrape-interval 100ms",
         server.url("/"),
         own.url("/metrics")
     );

@@ -17,6 +17,8 @@ import subprocess
 import sys
 
 WORKQUEUES = "/sys/devices/virtual/workqueue/cpumask"
+# With it each session is a group of its own, and the idle class counts within a session only.
+AUTOGROUP = "/proc/sys/kernel/sched_autogroup_enabled"
 
 
 def threads():
@@ -88,15 +90,17 @@ def main():
     before = {thread: affinity(thread) for thread in threads()}
     waiting = [thread for thread in before if thread != os.getpid() and may_wait(thread)]
     irqs = {path: open(path).read().strip() for path in glob.glob("/proc/irq/[0-9]*/smp_affinity")}
-    unbound = open(WORKQUEUES).read().strip() if os.path.exists(WORKQUEUES) else None
+    settings = {path: open(path).read().strip() for path in (WORKQUEUES, AUTOGROUP) if os.path.exists(path)}
     for wanted in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(wanted, lambda *_: sys.exit(1))
     code = 1
     try:
         for path in irqs:
             write(path, mask(others))
-        if unbound:
+        if WORKQUEUES in settings:
             write(WORKQUEUES, mask(others))
+        if AUTOGROUP in settings:
+            write(AUTOGROUP, "0")
         for thread, cpus in before.items():
             if args.cpu in cpus and cpus - {args.cpu}:
                 move(thread, cpus - {args.cpu})
@@ -105,10 +109,8 @@ def main():
         environment = {**os.environ, "HAIRSPRING_LAB_SHIELD": f"processor {args.cpu} shielded"}
         code = subprocess.run(args.command, preexec_fn=lambda: os.sched_setaffinity(0, everywhere), env=environment).returncode
     finally:
-        for path, was in irqs.items():
+        for path, was in {**irqs, **settings}.items():
             write(path, was)
-        if unbound:
-            write(WORKQUEUES, unbound)
         for thread in waiting:
             schedule(thread, os.SCHED_OTHER)
         for thread in threads():

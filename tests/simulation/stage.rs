@@ -13,6 +13,7 @@ use hairspring::analyze::validity::{self, Validity};
 use hairspring::engine::contract::Checked;
 use hairspring::engine::sim::{Exchange, SimClock, SimEngine, World};
 use hairspring::engine::{Clock, Engine};
+use hairspring::facts::alerts::RoundAlerts;
 use hairspring::facts::{ClockAccount, Host, Round, ServerFacts, ThreadReport, ThreadTimes, WorkerCounts};
 use hairspring::load::driver::{Driver, Keepalive, Settings};
 use hairspring::load::io::{ConnId, EngineAccount, Event, Op, Stamp};
@@ -156,6 +157,7 @@ pub(crate) fn run_on<S: Stack>(
         server_survived: None,
         server_failure: None,
         server_facts: ServerFacts::default(),
+        alerts: RoundAlerts::default(),
     };
     Account { t0, parts, round }
 }

@@ -50,6 +50,16 @@ impl SystemMetric {
         Ok(Self { at, figure: figure.map_or(default, |(_, figure)| figure), named })
     }
 
+    /// As in `server.cpu`.
+    pub fn name(self) -> &'static str {
+        self.metric().name
+    }
+
+    /// It says which figure over the run is meant, as in `server.cpu.p95`.
+    pub const fn names_a_figure(self) -> bool {
+        self.named
+    }
+
     fn metric(self) -> &'static system::Metric {
         &METRICS[self.at]
     }

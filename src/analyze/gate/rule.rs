@@ -59,7 +59,7 @@ impl Op {
     }
 
     /// Whether a figure that compares to the limit like this meets it.
-    pub(super) const fn holds(self, measured_to_limit: Ordering) -> bool {
+    pub const fn holds(self, measured_to_limit: Ordering) -> bool {
         match self {
             Self::Below => measured_to_limit.is_lt(),
             Self::AtMost => measured_to_limit.is_le(),
@@ -91,7 +91,7 @@ pub enum Limit {
 
 impl Limit {
     /// The limit as a number for reports, and its unit there.
-    pub(super) fn figure(self) -> (f64, &'static str) {
+    pub fn figure(self) -> (f64, &'static str) {
         match self {
             Self::Time(time) => (time.as_ms(), "ms"),
             Self::Share(billionths) => (billionths as f64 / 1e7, "%"),

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::alerts::alerts;
 use super::models::sides;
 use super::{
     anatomy, closed_loop, counts, findings, line, logs, percentile, pooled, shown, sla, target, validity,
@@ -60,6 +61,9 @@ pub fn comparison(comparison: &Comparison) -> String {
     let _ = writeln!(text, "\n{}\n", comparison.conclusion);
     for (name, report) in [("baseline", baseline), ("optimized", optimized)] {
         findings::in_short(&mut text, name, report.findings.as_ref());
+    }
+    for (name, report) in [("baseline", baseline), ("optimized", optimized)] {
+        alerts(&mut text, name, report);
     }
     for (name, report) in [("baseline", baseline), ("optimized", optimized)] {
         validity(&mut text, &format!("validity of {name}"), &report.validity);

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::alerts::alerts;
 use super::comparison::{Answers, Width, effect_cells};
 use super::models::sides;
 use super::{anatomy, closed_loop, counts, line, logs, percentile, pooled, shown, sla, target, validity};
@@ -37,6 +38,7 @@ pub fn ranking(ranking: &Ranking) -> String {
     sides(&mut text, &reports);
     let _ = writeln!(text, "\n{}\n", ranking.conclusion);
     for (name, report) in &reports {
+        alerts(&mut text, name, report);
         validity(&mut text, &format!("validity of {name}"), &report.validity);
     }
     if let Some(noise) = &ranking.noise {

@@ -89,6 +89,11 @@ impl Sheet {
         self.elapsed
     }
 
+    /// What the sample that was taken last has of a metric.
+    pub(super) fn value(&self, metric: &str) -> Option<f64> {
+        self.columns.iter().find(|column| column.name == metric)?.value
+    }
+
     /// A counter that only grows: its increase per second, times `scale`. One that is read for the first time has none.
     pub(super) fn counter(&mut self, name: impl Into<Name>, now: Option<u64>, scale: f64) {
         let elapsed = self.elapsed;

@@ -3,7 +3,7 @@
 //! It reads what servers write, not what the grammar forbids: a line that is no sample is counted and passed over, the order
 //! of families is free, `# EOF` may lack. What it needs of memory does not hang on the text: lines and labels are bounded, and
 //! nothing is kept. Timestamps and exemplars are read over. Not read: names in quotes (Prometheus 3), the binary formats.
-//! Why no library: docs/decisions/0024-openmetrics.md.
+//! Why no library: docs/decisions/0025-openmetrics.md.
 
 use std::fmt::Write;
 
