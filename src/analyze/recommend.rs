@@ -24,7 +24,7 @@ use model::{Predicted, Station};
 /// What a change is expected to do to one figure.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Improvement {
-    /// `p95`, or `mean from p95` by the accounting.
+    /// `p95`, or `mean at and above p95` by the accounting.
     pub figure: String,
     /// As measured; null where the percentile fell among the unsuccessful.
     pub from_ns: Option<Nanos>,
@@ -349,7 +349,7 @@ fn remedy(grounds: Grounds<'_>, finding: &Finding) -> Option<Recommendation> {
     };
     let gone = grounds.findings.excess.zip(finding.explained).filter(|_| finding.of == Of::Excess);
     let improvement = gone.map(|(excess, share)| Improvement {
-        figure: "mean from p95".to_owned(),
+        figure: "mean at and above p95".to_owned(),
         from_ns: Some(excess.response_ns),
         to_ns: left(excess, share),
         low_ns: finding.explained_interval.map(|[_, most]| left(excess, most)),
