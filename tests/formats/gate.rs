@@ -98,14 +98,15 @@ fn one_of_several_rules_is_enough_to_fail() {
 #[test]
 fn too_few_requests_are_inconclusive_not_met() {
     let (scratch, _) = saved();
-    // 400 requests, however independent: p99 needs 368 for an upper bound, p99.5 needs 736
+    // 400 requests, however independent: p99 needs 368 for an upper bound, p99.5 needs 736; and however dependent: on a busy
+    // machine they are worth few, but enough for the median
     for (rule, code) in [
-        ("p90<=30s", 0),
+        ("p50<=30s", 0),
         ("p99.5<=30s", 4),
         ("p99.9<=30s", 4),
         ("p99.999<=30s", 4),
         ("p99.9<=1ns", 2),
-        ("p10>=1ns", 0),
+        ("p50>=1ns", 0),
         ("p0.1>=1ns", 4),
     ] {
         let finished = scratch.hairspring("gate saved.json").args_pair("--sla", rule).run().expect(code);
