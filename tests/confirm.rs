@@ -30,13 +30,14 @@ fn stub_of(plan: &Plan) -> &StubPlan {
 
 #[test]
 fn the_rounds_of_a_trial_are_short_and_bounded() {
-    let plan = plan("--stub single -c 8 -d 20s --warmup 30s --sla p95<=1s --confirm --digest");
-    assert!(plan.confirm);
+    let plan = plan("--stub single -c 8 -d 20s --warmup 30s --sla p95<=1s --confirm --digest --on-alert cat");
+    assert!(plan.confirm && !plan.alerts.rules.is_empty() && plan.alerts.command.is_some());
     let round = rounds_of(&plan, Nanos::from_secs(20));
     let five = Some(Nanos::from_secs(5));
     assert_eq!((round.measure.time, round.warmup.time), (five, five));
     assert_eq!((round.rounds, round.log, round.digest, round.confirm), (PAIRS, false, false, false));
     assert_eq!((round.seed, round.connections, round.sla.len()), (plan.seed, 8, 0));
+    assert!(round.alerts.rules.is_empty() && round.alerts.command.is_none(), "the change is our doing");
     let within = |wall| rounds_of(&plan, wall).measure.time;
     assert_eq!(within(Nanos::from_millis(10)), Some(Nanos::from_secs(1)));
     assert_eq!(within(Nanos::from_secs(3_600)), Some(Nanos::from_secs(10)));

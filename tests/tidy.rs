@@ -151,6 +151,11 @@ fn root() -> PathBuf {
 
 /// Every Rust file under `dir`, with its path from the root.
 fn sources(dir: &str) -> Vec<(String, String)> {
+    files(dir, "rs")
+}
+
+/// Every file with this extension under `dir`, with its path from the root.
+fn files(dir: &str, extension: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut folders = vec![root().join(dir)];
     while let Some(folder) = folders.pop() {
@@ -158,7 +163,7 @@ fn sources(dir: &str) -> Vec<(String, String)> {
             let path = entry.path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
+            } else if path.extension().is_some_and(|its| its == extension) {
                 let name = path.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
                 found.push((name, fs::read_to_string(&path).unwrap()));
             }
@@ -248,6 +253,19 @@ fn no_wall_is_breached() {
         .flat_map(|(path, text)| breaches(&path, &text))
         .collect();
     assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// Code with the marks of a conflict does not compile; a document with them is only seen by its readers.
+#[test]
+fn no_document_is_half_merged() {
+    let marked =
+        |text: &str| text.lines().any(|line| line.starts_with("<<<<<<< ") || line.starts_with(">>>>>>> "));
+    let documents = files("docs", "md");
+    assert!(documents.len() > 20, "{}", documents.len());
+    let found: Vec<&String> =
+        documents.iter().filter(|(_, text)| marked(text)).map(|(path, _)| path).collect();
+    assert!(found.is_empty(), "{found:?}");
+    assert!(marked("a\n<<<<<<< HEAD\n"));
 }
 
 /// The checker itself: every kind of breach is found where it is planted, and what only looks like one is not.

@@ -1,8 +1,27 @@
 //! Threads beside the load, which wait, merge and write: they keep to the processors that the plan has for them, and account
 //! for the time they take there.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::clock::Monotonic;
 use super::{affinity, host};
+use crate::engine::Clock;
 use crate::facts::{HelperReport, ThreadTimes};
+use crate::load::time::Nanos;
+
+/// Sleeps until `due`, or until the load is over; says whether it is. Whoever sets `over` unparks this thread. What ends the
+/// load while this returns is found by the next call: whoever samples in a loop samples once more then.
+pub fn rest(due: Nanos, over: &AtomicBool) -> bool {
+    loop {
+        let is_over = over.load(Ordering::Acquire);
+        let now = Monotonic.now();
+        if is_over || now >= due {
+            return is_over;
+        }
+        std::thread::park_timeout(Duration::from_nanos(due.saturating_sub(now).0));
+    }
+}
 
 /// The calling thread, since it became a helper.
 #[derive(Debug)]

@@ -6,10 +6,10 @@
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::AtomicBool;
 
 use super::clock::{Monotonic, own_cpu};
+use super::helper::rest;
 use crate::engine::Clock;
 use crate::facts::live::Live;
 use crate::facts::system::{METRICS, NotVisible, Side, System};
@@ -120,14 +120,8 @@ impl Monitor {
         let (began, cpu_before) = (Monotonic.now(), own_cpu());
         let (mut due, mut slow_due) = (began + self.interval, Nanos::ZERO);
         loop {
-            // read first: what ends the load must be followed by one more sample
-            let last = over.load(Ordering::Acquire);
-            let now = Monotonic.now();
-            if !last && now < due {
-                std::thread::park_timeout(Duration::from_nanos(due.saturating_sub(now).0));
-                continue;
-            }
-            let since = now.saturating_sub(began);
+            let last = rest(due, over);
+            let since = Monotonic.now().saturating_sub(began);
             let to = self.sample_fast(t0);
             Sampled::of(&self.fast, to).iter().for_each(&mut told);
             if last || since >= slow_due {

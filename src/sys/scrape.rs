@@ -5,10 +5,11 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use super::clock::Monotonic;
+use super::helper::rest;
 use crate::engine::Clock;
 use crate::facts::scraped::Scraped;
 use crate::load::time::Nanos;
@@ -45,13 +46,7 @@ impl Scraper {
         let began = Monotonic.now();
         let mut due = began;
         loop {
-            // read first: what ends the load is followed by one more question
-            let last = over.load(Ordering::Acquire);
-            let now = Monotonic.now();
-            if !last && now < due {
-                std::thread::park_timeout(Duration::from_nanos(due.saturating_sub(now).0));
-                continue;
-            }
+            let last = rest(due, over);
             match self.ask() {
                 Ok((at, text)) => rows.add(at.saturating_sub(t0), &text),
                 Err(error) => rows.failed(error.to_string()),

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::load::schedule::Extent;
 use crate::load::time::Nanos;
-use crate::plan::{KeepalivePlan, Plan, Server, Stub};
+use crate::plan::{Alerts, KeepalivePlan, Plan, Server, Stub};
 
 /// Rounds of each side: the fewest of which an interval with 95 % can be made.
 pub const PAIRS: u32 = 6;
@@ -135,6 +135,8 @@ pub fn rounds_of(plan: &Plan, wall: Nanos) -> Plan {
     plan.rounds = PAIRS;
     (plan.log, plan.digest, plan.confirm) = (false, false, false);
     plan.sla = Vec::new();
+    // who is told of the target is not told of what we make of it
+    plan.alerts = Alerts::default();
     (plan.scenario, plan.scrape) = (None, None);
     if let Server::Stub(stub) = &mut plan.target.server {
         stub.server_log = None;
